@@ -1,0 +1,102 @@
+// What the native engine takes and gives. src/addon/index.ts validates and marshals; addon/binding.cc is the other side.
+import type { RemoteAddress, RemoteRange } from '../base/address.js';
+
+/** One system call to be made by a thread of the target. At most six arguments. */
+export interface RemoteCall {
+  readonly number: number;
+  readonly arguments: readonly bigint[];
+}
+
+/** Instructions that every dynamic process has, usually in the loader. */
+export interface RemoteGadgets {
+  /** `syscall; ret` (0f 05 c3). */
+  readonly systemCall: RemoteAddress;
+  /** `mov $15,%rax; syscall` (48 c7 c0 0f 00 00 00 0f 05): the signal return trampoline. */
+  readonly signalReturn: RemoteAddress;
+}
+
+export interface CallOptions {
+  readonly gadgets: RemoteGadgets;
+  /** Give up when no thread could be stopped within this many milliseconds. */
+  readonly timeoutMs: number;
+}
+
+export type CallOutcome =
+  /** `results` holds one kernel return value per call (negative errno on failure); later calls are not made after a failure. */
+  | { readonly outcome: 'done'; readonly tid: number; readonly results: readonly bigint[]; readonly pauseNs: number }
+  | { readonly outcome: 'busy'; readonly reason: string }
+  | { readonly outcome: 'gone' };
+
+export interface CodeWrite {
+  readonly address: RemoteAddress;
+  /** What must be in memory now; same length as `replacement`. */
+  readonly expected: Uint8Array;
+  readonly replacement: Uint8Array;
+}
+
+/** A 32-bit word in a header of ours that tells later runs how far a commit came. */
+export interface StateWord {
+  readonly address: RemoteAddress;
+  /** Written before the first code write. */
+  readonly during: number;
+  /** Written after the last code write. */
+  readonly after: number;
+}
+
+/** A stopped thread whose stack holds words that could be return addresses into a guarded range. */
+export interface SuspectThread {
+  readonly tid: number;
+  /** struct user_regs_struct of <sys/user.h>: 27 words, r15 first. */
+  readonly registers: BigUint64Array;
+  /** Address of `stack[0]`. */
+  readonly stackStart: RemoteAddress;
+  readonly stack: Uint8Array;
+  readonly hits: readonly { readonly address: RemoteAddress; readonly value: RemoteAddress; readonly range: number }[];
+}
+
+export interface CommitRequest {
+  readonly writes: readonly CodeWrite[];
+  /** No thread may be inside any of these (old functions, old images). */
+  readonly guarded: readonly RemoteRange[];
+  readonly states: readonly StateWord[];
+  readonly timeoutMs: number;
+  /** Called while the thread is stopped; true = the words are stale, the thread is clear. */
+  readonly examine: (thread: SuspectThread) => boolean;
+}
+
+export interface CommitStatistics {
+  readonly threads: number;
+  readonly runningThreads: number;
+  /** Longest time from the stop request to the release of a thread that was running, nanoseconds. */
+  readonly runningPauseNs: number;
+  /** The same for any thread. */
+  readonly longestPauseNs: number;
+}
+
+export type CommitOutcome =
+  | { readonly outcome: 'committed'; readonly statistics: CommitStatistics }
+  | {
+      readonly outcome: 'busy';
+      readonly reason: string;
+      readonly statistics: CommitStatistics;
+      /** The thread in the way, when a guarded range was the reason. */
+      readonly blocker?: {
+        readonly tid: number;
+        readonly range: number;
+        readonly kind: 'instruction' | 'stack';
+        readonly address: RemoteAddress;
+      };
+    }
+  /** The bytes at writes[index] were not the expected ones; nothing was written. */
+  | { readonly outcome: 'mismatch'; readonly index: number; readonly found: Uint8Array }
+  | { readonly outcome: 'gone' };
+
+/** The engine. All calls are synchronous and leave no thread traced when they return, whatever happened. */
+export interface NativeEngine {
+  /** Makes `calls` in one thread of `pid`, in order, within one stop. The thread restores itself if we die. */
+  call(pid: number, calls: readonly RemoteCall[], options: CallOptions): CallOutcome;
+  /** Stops all threads in two waves, checks, writes, resumes. All or nothing. */
+  commit(pid: number, request: CommitRequest): CommitOutcome;
+  /** Writes through /proc/PID/mem; throws a KcareError (TARGET_GONE, NOT_PERMITTED, TARGET_MEMORY). */
+  writeMemory(pid: number, address: RemoteAddress, bytes: Uint8Array): void;
+}

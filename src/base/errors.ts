@@ -1,0 +1,82 @@
+// The one table of errors: code, exit code, HTTP status, and what to do next. docs/errors.md lists the same rows.
+
+/** Exit codes of all commands. `refused` means: understood, unsafe or untrusted, nothing was changed. */
+export const exitCodes = {
+  done: 0,
+  failed: 1,
+  refused: 2,
+  /** kcare-build: the sources give the same code, there is nothing to patch. */
+  nothingChanged: 3,
+  /** kcarectl: some processes were left as they were; the output says which and why. */
+  partial: 4,
+  usage: 64,
+} as const;
+
+interface ErrorRow {
+  readonly exit: number;
+  readonly http: number;
+  /** What the user can do next; empty when the message alone says it. */
+  readonly hint: string;
+}
+
+const { failed, refused } = exitCodes;
+
+export const errorTable = {
+  INTERNAL: { exit: failed, http: 500, hint: 'This is a defect of kcare; please report it with the log.' },
+  USAGE: { exit: exitCodes.usage, http: 400, hint: 'See --help.' },
+  NOT_PERMITTED: { exit: failed, http: 403, hint: 'Run as root, or as the owner of the target process.' },
+  NO_SPACE: { exit: failed, http: 507, hint: 'Free some disk space and run the command again.' },
+  FILE_MISSING: { exit: failed, http: 404, hint: 'Check the path.' },
+  ELF_MALFORMED: { exit: refused, http: 400, hint: 'The file is damaged or is not an ELF file.' },
+  ELF_UNSUPPORTED: { exit: refused, http: 400, hint: 'Only 64-bit little-endian x86-64 ELF files are supported.' },
+  PATCH_MALFORMED: { exit: refused, http: 400, hint: 'Fetch or build the patch again.' },
+  PATCH_TOO_NEW: { exit: refused, http: 400, hint: 'Update kcare: the patch was made for a newer version.' },
+  BUILD_ID_MISMATCH: { exit: refused, http: 409, hint: 'The patch is for another build of this object.' },
+  BYTES_MISMATCH: { exit: refused, http: 409, hint: 'The code in memory is not the code the patch was made for; another tool may have changed it.' },
+  SYMBOL_UNRESOLVED: { exit: refused, http: 409, hint: 'The process lacks a symbol that the patch needs.' },
+  NO_GAP: { exit: refused, http: 409, hint: 'No free address range within 2 GiB of the object.' },
+  TARGET_GONE: { exit: failed, http: 410, hint: 'The process ended; nothing is left to do.' },
+  TARGET_MEMORY: { exit: failed, http: 409, hint: 'The memory of the process could not be read or written.' },
+  TARGET_BUSY: { exit: exitCodes.partial, http: 409, hint: 'Run the command again later, or wait longer with --wait SECONDS.' },
+  TARGET_TRACED: { exit: exitCodes.partial, http: 409, hint: 'End the debugger or tracer first.' },
+  TARGET_UNSUPPORTED: { exit: refused, http: 409, hint: 'This kind of process cannot be patched.' },
+  HEADER_MALFORMED: { exit: refused, http: 409, hint: 'The process holds a damaged patch header; it is left as it is.' },
+} as const satisfies Record<string, ErrorRow>;
+
+export type ErrorCode = keyof typeof errorTable;
+
+/** An error with a code of {@link errorTable}; `details` is JSON-safe and is shown with `--json`. */
+export class KcareError extends Error {
+  constructor(
+    readonly code: ErrorCode,
+    message: string,
+    readonly details: Readonly<Record<string, unknown>> = {},
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+    this.name = 'KcareError';
+  }
+
+  get exitCode(): number {
+    return errorTable[this.code].exit;
+  }
+
+  get hint(): string {
+    return errorTable[this.code].hint;
+  }
+
+  toJSON(): { code: ErrorCode; message: string; hint: string; details: Readonly<Record<string, unknown>> } {
+    return { code: this.code, message: this.message, hint: this.hint, details: this.details };
+  }
+}
+
+/** Any thrown value as a KcareError; system errors keep their meaning (EACCES, ENOSPC, ENOENT). */
+export function asKcareError(thrown: unknown): KcareError {
+  if (thrown instanceof KcareError) return thrown;
+  const message = thrown instanceof Error ? thrown.message : String(thrown);
+  const systemCode = thrown instanceof Error && 'code' in thrown ? thrown.code : undefined;
+  const code = (
+    { EACCES: 'NOT_PERMITTED', EPERM: 'NOT_PERMITTED', ENOSPC: 'NO_SPACE', ENOENT: 'FILE_MISSING' } as const
+  )[String(systemCode)];
+  return new KcareError(code ?? 'INTERNAL', message, {}, { cause: thrown });
+}
