@@ -28,19 +28,50 @@ export const errorTable = {
   NO_SPACE: { exit: failed, http: 507, hint: 'Free some disk space and run the command again.' },
   FILE_MISSING: { exit: failed, http: 404, hint: 'Check the path.' },
   ELF_MALFORMED: { exit: refused, http: 400, hint: 'The file is damaged or is not an ELF file.' },
-  ELF_UNSUPPORTED: { exit: refused, http: 400, hint: 'Only 64-bit little-endian x86-64 ELF files are supported.' },
+  ELF_UNSUPPORTED: {
+    exit: refused,
+    http: 400,
+    hint: 'Only 64-bit little-endian x86-64 ELF files are supported.',
+  },
   PATCH_MALFORMED: { exit: refused, http: 400, hint: 'Fetch or build the patch again.' },
   PATCH_TOO_NEW: { exit: refused, http: 400, hint: 'Update kcare: the patch was made for a newer version.' },
   BUILD_ID_MISMATCH: { exit: refused, http: 409, hint: 'The patch is for another build of this object.' },
-  BYTES_MISMATCH: { exit: refused, http: 409, hint: 'The code in memory is not the code the patch was made for; another tool may have changed it.' },
+  BYTES_MISMATCH: {
+    exit: refused,
+    http: 409,
+    hint: 'The code in memory is not the code the patch was made for; another tool may have changed it.',
+  },
   SYMBOL_UNRESOLVED: { exit: refused, http: 409, hint: 'The process lacks a symbol that the patch needs.' },
   NO_GAP: { exit: refused, http: 409, hint: 'No free address range within 2 GiB of the object.' },
+  RECIPE_MALFORMED: {
+    exit: refused,
+    http: 400,
+    hint: 'Correct the recipe; docs/building-patches.md describes its fields.',
+  },
+  BUILD_TOOL_FAILED: {
+    exit: failed,
+    http: 500,
+    hint: 'Install the program that is missing or mend what it complains about, then build again.',
+  },
+  ARCHIVE_UNAVAILABLE: {
+    exit: failed,
+    http: 503,
+    hint: 'Check the entries in /etc/apt and the network, then build again.',
+  },
   TARGET_GONE: { exit: failed, http: 410, hint: 'The process ended; nothing is left to do.' },
   TARGET_MEMORY: { exit: failed, http: 409, hint: 'The memory of the process could not be read or written.' },
-  TARGET_BUSY: { exit: exitCodes.partial, http: 409, hint: 'Run the command again later, or wait longer with --wait SECONDS.' },
+  TARGET_BUSY: {
+    exit: exitCodes.partial,
+    http: 409,
+    hint: 'Run the command again later, or wait longer with --wait SECONDS.',
+  },
   TARGET_TRACED: { exit: exitCodes.partial, http: 409, hint: 'End the debugger or tracer first.' },
   TARGET_UNSUPPORTED: { exit: refused, http: 409, hint: 'This kind of process cannot be patched.' },
-  HEADER_MALFORMED: { exit: refused, http: 409, hint: 'The process holds a damaged patch header; it is left as it is.' },
+  HEADER_MALFORMED: {
+    exit: refused,
+    http: 409,
+    hint: 'The process holds a damaged patch header; it is left as it is.',
+  },
 } as const satisfies Record<string, ErrorRow>;
 
 export type ErrorCode = keyof typeof errorTable;
