@@ -1,0 +1,7 @@
+// What kcare knows about other processes, read from /proc; nothing here writes.
+export { readMaps, parseMaps, type Mapping } from './maps.js';
+export { readStatus, parseStatus, type ProcessStatus } from './status.js';
+export { listProcesses, listThreads, readStartTime } from './processes.js';
+export { readCommand, readProcessLink } from './files.js';
+export { ProcessMemory } from './memory.js';
+export { mappedObjects, type MappedObject } from './objects.js';

@@ -1,0 +1,52 @@
+// Which processes and threads there are.
+import { readdirSync } from 'node:fs';
+import { processFailure } from './failure.js';
+import { readProcessFile } from './files.js';
+import { KcareError } from '../base/errors.js';
+
+/** PF_KTHREAD of include/linux/sched.h, shown in the flags of /proc/PID/stat. */
+const kernelThreadFlag = 0x0020_0000;
+
+/** Pids of all processes that have user memory: kernel threads, zombies and dead processes are left out. Ascending. */
+export function listProcesses(): number[] {
+  return numericEntries('/proc')
+    .filter(hasUserMemory)
+    .sort((left, right) => left - right);
+}
+
+/** Ids of the threads of a process, ascending. Throws TARGET_GONE. */
+export function listThreads(pid: number): number[] {
+  try {
+    return numericEntries(`/proc/${pid}/task`).sort((left, right) => left - right);
+  } catch (thrown) {
+    throw processFailure(pid, thrown);
+  }
+}
+
+/** Clock ticks from boot to the start of the process: pid and start time together name a process for good. Throws TARGET_GONE. */
+export function readStartTime(pid: number): bigint {
+  return BigInt(statFields(pid)[19] ?? '0');
+}
+
+function numericEntries(directory: string): number[] {
+  return readdirSync(directory)
+    .filter((name) => /^[1-9]\d*$/.test(name))
+    .map(Number);
+}
+
+function hasUserMemory(pid: number): boolean {
+  try {
+    const fields = statFields(pid);
+    const state = fields[0] ?? 'X';
+    return state !== 'Z' && state !== 'X' && (Number(fields[6]) & kernelThreadFlag) === 0;
+  } catch (thrown) {
+    if (thrown instanceof KcareError && thrown.code === 'TARGET_GONE') return false;
+    throw thrown;
+  }
+}
+
+/** The fields of /proc/PID/stat from the state on; the name before it may hold spaces and brackets. */
+function statFields(pid: number): string[] {
+  const text = readProcessFile(pid, 'stat');
+  return text.slice(text.lastIndexOf(')') + 2).split(' ');
+}
