@@ -72,6 +72,64 @@ export const errorTable = {
     http: 409,
     hint: 'The process holds a damaged patch header; it is left as it is.',
   },
+  FEED_UNREACHABLE: {
+    exit: failed,
+    http: 502,
+    hint: 'Check PATCH_SERVER, PREFIX, the proxy and the network; what is applied stays applied.',
+  },
+  FEED_UNTRUSTED: {
+    exit: refused,
+    http: 403,
+    hint: 'Import the key of the feed with kcarectl --import-key PATH, after checking its fingerprint.',
+  },
+  FEED_EXPIRED: {
+    exit: refused,
+    http: 403,
+    hint: 'The patch server offers outdated metadata: its publisher must run kcare-build publish --refresh; check the clock of this host, too.',
+  },
+  FEED_ROLLBACK: {
+    exit: refused,
+    http: 409,
+    hint: 'The patch server offers older metadata than it did before; check whether it was restored from a backup or is being attacked.',
+  },
+  FEED_MISMATCH: {
+    exit: refused,
+    http: 409,
+    hint: 'The files of the feed do not belong together; wait for the mirror to finish copying, or publish again.',
+  },
+  FEED_MALFORMED: { exit: refused, http: 400, hint: 'Check that PATCH_SERVER points to a kcare feed.' },
+  FEED_MISSING: { exit: failed, http: 404, hint: 'Start a feed with kcare-build publish --create-keys.' },
+  FEED_CONFLICT: {
+    exit: refused,
+    http: 409,
+    hint: 'Build the patch with a higher level, or give the patchset a later name.',
+  },
+  FEED_NOT_CACHED: {
+    exit: failed,
+    http: 404,
+    hint: 'Run kcarectl --update with the patch server reachable.',
+  },
+  PATCHSET_UNSIGNED: {
+    exit: refused,
+    http: 403,
+    hint: 'Only patchsets signed by an imported OpenPGP key are used; ask the publisher of the feed to sign it.',
+  },
+  PATCHSET_UNKNOWN: { exit: refused, http: 404, hint: 'Choose one of the patchsets of the feed.' },
+  KEY_INVALID: {
+    exit: refused,
+    http: 400,
+    hint: 'Give an unexpired OpenPGP public key file, as exported by gpg --export.',
+  },
+  KEYS_MISSING: {
+    exit: failed,
+    http: 404,
+    hint: 'Give the key directory of this feed with --keys, or make new keys with --create-keys.',
+  },
+  UNSAFE_MODE: {
+    exit: refused,
+    http: 403,
+    hint: 'Make the path owned by root and not writable by group or others: chown root, chmod go-w.',
+  },
 } as const satisfies Record<string, ErrorRow>;
 
 export type ErrorCode = keyof typeof errorTable;
