@@ -67,8 +67,21 @@ export interface PatchSection {
  * - `foreign`: in some other object of the process, found by name (and version, when not "") at run time.
  */
 export type PatchSymbol =
-  | { readonly name: string; readonly where: 'patch'; readonly section: PatchSectionName; readonly value: number; readonly size: number; readonly isFunction: boolean }
-  | { readonly name: string; readonly where: 'object'; readonly value: number; readonly size: number; readonly isFunction: boolean }
+  | {
+      readonly name: string;
+      readonly where: 'patch';
+      readonly section: PatchSectionName;
+      readonly value: number;
+      readonly size: number;
+      readonly isFunction: boolean;
+    }
+  | {
+      readonly name: string;
+      readonly where: 'object';
+      readonly value: number;
+      readonly size: number;
+      readonly isFunction: boolean;
+    }
   | { readonly name: string; readonly where: 'foreign'; readonly version: string };
 
 /** The only relocations a finished patch may hold: R_X86_64_64 (1), R_X86_64_PC32 (2), R_X86_64_PLT32 (4), R_X86_64_PC64 (24). */

@@ -1,0 +1,93 @@
+// Numbers of the ELF gABI and the x86-64 psABI that we use, by their standard names.
+
+export const fileType = { relocatable: 1, executable: 2, shared: 3 } as const;
+export const machineX86_64 = 62;
+
+export const sectionType = {
+  null: 0,
+  progbits: 1,
+  symtab: 2,
+  strtab: 3,
+  rela: 4,
+  hash: 5,
+  dynamic: 6,
+  note: 7,
+  nobits: 8,
+  dynsym: 11,
+  symtabShndx: 18,
+  x86Unwind: 0x70000001,
+  gnuVerdef: 0x6ffffffd,
+  gnuVerneed: 0x6ffffffe,
+  gnuVersym: 0x6fffffff,
+} as const;
+
+export const sectionFlag = {
+  write: 1,
+  alloc: 2,
+  execute: 4,
+  merge: 0x10,
+  strings: 0x20,
+  infoLink: 0x40,
+  group: 0x200,
+  tls: 0x400,
+} as const;
+
+export const sectionIndex = { undefined: 0, absolute: 0xfff1, common: 0xfff2, extended: 0xffff } as const;
+
+export const segmentType = {
+  load: 1,
+  dynamic: 2,
+  interpreter: 3,
+  note: 4,
+  tls: 7,
+  gnuEhFrame: 0x6474e550,
+} as const;
+export const segmentFlag = { execute: 1, write: 2, read: 4 } as const;
+
+/** Relocation types of the x86-64 psABI, table 4.10. */
+export const relocationType = {
+  none: 0,
+  abs64: 1,
+  pc32: 2,
+  got32: 3,
+  plt32: 4,
+  copy: 5,
+  globDat: 6,
+  jumpSlot: 7,
+  relative: 8,
+  gotPcRel: 9,
+  abs32: 10,
+  abs32Signed: 11,
+  dtpMod64: 16,
+  dtpOff64: 17,
+  tpOff64: 18,
+  tlsGd: 19,
+  tlsLd: 20,
+  dtpOff32: 21,
+  gotTpOff: 22,
+  tpOff32: 23,
+  pc64: 24,
+  gotPc32: 26,
+  size32: 32,
+  gotPc32TlsDesc: 34,
+  tlsDescCall: 35,
+  tlsDesc: 36,
+  iRelative: 37,
+  gotPcRelX: 41,
+  rexGotPcRelX: 42,
+} as const;
+
+const relocationNames = new Map<number, string>(
+  Object.entries(relocationType).map(([name, type]) => [type, name]),
+);
+
+export function relocationName(type: number): string {
+  return relocationNames.get(type) ?? `type ${type}`;
+}
+
+export const symbolBindings = ['local', 'global', 'weak'] as const;
+export const symbolTypes = ['none', 'object', 'function', 'section', 'file', 'common', 'tls'] as const;
+export const gnuIfunc = 10;
+
+export const noteType = { gnuBuildId: 3, kcareTarget: 1 } as const;
+export const dynamicTag = { needed: 1, soname: 14 } as const;
