@@ -89,5 +89,5 @@ export const symbolBindings = ['local', 'global', 'weak'] as const;
 export const symbolTypes = ['none', 'object', 'function', 'section', 'file', 'common', 'tls'] as const;
 export const gnuIfunc = 10;
 
-export const noteType = { gnuBuildId: 3, kcareTarget: 1 } as const;
+export const noteType = { gnuBuildId: 3 } as const;
 export const dynamicTag = { needed: 1, soname: 14 } as const;
