@@ -1,0 +1,39 @@
+// Tests in two groups: pure ones side by side, then those that stop and patch processes, one file at a time.
+import { configDefaults, defineConfig } from 'vitest/config';
+
+const processTests = ['test/{addon,engine,host,agent,cli,e2e}/**/*.test.ts'];
+
+export default defineConfig({
+  test: {
+    pool: 'forks',
+    reporters: process.env['CI_RESULTS']
+      ? ['default', ['json', { outputFile: process.env['CI_RESULTS'] }]]
+      : ['default'],
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'pure',
+          include: ['test/**/*.test.ts'],
+          exclude: [...configDefaults.exclude, ...processTests],
+          maxWorkers: 2,
+          // The build layer compiles parts of OpenSSL on the first run.
+          testTimeout: 900_000,
+          hookTimeout: 900_000,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'process',
+          include: processTests,
+          maxWorkers: 1,
+          testTimeout: 300_000,
+          hookTimeout: 900_000,
+          sequence: { groupOrder: 1 },
+        },
+      },
+    ],
+  },
+});
