@@ -104,6 +104,11 @@ export const errorTable = {
     http: 409,
     hint: 'Build the patch with a higher level, or give the patchset a later name.',
   },
+  FEED_BUSY: {
+    exit: failed,
+    http: 409,
+    hint: 'Wait until the other command has ended, and run this one again.',
+  },
   FEED_NOT_CACHED: {
     exit: failed,
     http: 404,
