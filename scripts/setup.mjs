@@ -12,7 +12,7 @@ const root = path.dirname(import.meta.dirname);
 const inRoot = (...parts) => path.join(root, ...parts);
 
 /** Why each one is needed: docs/DEPENDENCIES.md. */
-const debianPackages = ['build-essential', 'libssl-dev', 'openssl', 'ca-certificates', 'python3'];
+const debianPackages = ['build-essential', 'libssl-dev', 'openssl', 'ca-certificates'];
 const lintPackages = ['clang-format', 'clang-tidy'];
 
 class SetupFailure extends Error {}
