@@ -1,0 +1,2 @@
+// Public face of the server layer.
+export { type RunningServer, type ServerOptions, cacheControl, startServer } from './server.js';
