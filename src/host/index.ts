@@ -1,0 +1,19 @@
+// All processes of the host: discovery, blacklist, and runs over many processes.
+export { Blacklist, type BlacklistProblem, type BlacklistRule } from './blacklist.js';
+export {
+  discover,
+  type Discovery,
+  type DiscoverOptions,
+  type HostProcess,
+  type UnreadableProcess,
+} from './discover.js';
+export {
+  exitCodeOf,
+  isLeftBehind,
+  isPatched,
+  type PatchedObject,
+  type ProcessOutcome,
+  type Progress,
+} from './outcome.js';
+export { compilePosixExpression } from './posix-expression.js';
+export { infoAll, unloadAll, updateAll, type PatchedProcess, type RunOptions } from './update.js';
