@@ -150,3 +150,17 @@ function readEncoded(reader: ByteReader, encoding: number, sectionAddress: numbe
   if (application === 0) return value;
   throw reader.fail(`pointer encoding ${encoding}`);
 }
+
+/**
+ * One entry on its own, for memory that is read piece by piece. `description` and `common` hold one whole record
+ * each, from its length field on; `address` is that of the entry's length field.
+ */
+export function parseFrameRecord(
+  description: Uint8Array,
+  common: Uint8Array,
+  address: number,
+): FrameDescription {
+  const commonReader = new ByteReader(common, '.eh_frame', 'ELF_MALFORMED', 8);
+  const entryReader = new ByteReader(description, '.eh_frame', 'ELF_MALFORMED', 8);
+  return parseDescription(entryReader, 0, parseCommon(commonReader, 0), address);
+}

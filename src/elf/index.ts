@@ -8,4 +8,5 @@ export * from './symbols.js';
 export type * from './types.js';
 export * from './dwarf-expression.js';
 export * from './eh-frame.js';
+export * from './frame-header.js';
 export * from './frame-rules.js';

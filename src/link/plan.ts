@@ -32,6 +32,8 @@ export interface Transition {
   readonly present: readonly ImageHeader[];
   /** The image to become live; undefined to unload. */
   readonly next?: ImageHeader | undefined;
+  /** The process has unloaded the object: there is no code to restore. */
+  readonly isObjectGone?: boolean;
   /** Old code that no thread may be in. */
   readonly guarded: readonly GuardedRange[];
   /** The bytes in memory now. */
@@ -49,9 +51,10 @@ interface Site {
  * or new, has to do with gets the bytes that the next image wants, or its original ones. What is there now must be
  * something that one of the images put or found there (R3), else BYTES_MISMATCH.
  */
-export function planTransition({ present, next, guarded, read }: Transition): Plan {
+export function planTransition({ present, next, isObjectGone, guarded, read }: Transition): Plan {
   const sites = new Map<RemoteAddress, Site>();
-  for (const image of next ? [...present, next] : present) {
+  const images = next ? [...present, next] : present;
+  for (const image of isObjectGone ? [] : images) {
     for (const hunk of image.hunks) {
       const desired = image === next ? hunk.written : hunk.saved;
       const site = sites.get(hunk.jump);
@@ -70,7 +73,7 @@ export function planTransition({ present, next, guarded, read }: Transition): Pl
     return equal(expected, desired) ? [] : [{ address, expected, replacement: desired }];
   });
   return {
-    writes,
+    writes: next ? [presence(next), ...writes] : writes,
     guarded: [...guarded, ...present.map(executableRange)],
     states: [
       ...present.map((image) => stateWord(image, 'removing', 'removed')),
@@ -88,6 +91,11 @@ export function isIntact(image: ImageHeader, read: Transition['read']): boolean 
   );
 }
 
+/** Some place in the code still jumps to the image. */
+export function isReferenced(image: ImageHeader, read: Transition['read']): boolean {
+  return image.hunks.some((hunk) => equal(read(hunk.jump, hunk.written.length), hunk.written));
+}
+
 /** Old functions and the parts that belong to them, as no thread may be inside. */
 export function guardedFunctions(
   hunks: readonly { readonly name: string; readonly address: number; readonly size: number }[],
@@ -97,6 +105,11 @@ export function guardedFunctions(
     const start = advance(bias, address);
     return { name, start, end: advance(start, size) };
   });
+}
+
+/** Writes nothing new, but lets the commit see that the image is there: the process may have executed another program. */
+function presence(image: ImageHeader): PlannedWrite {
+  return { address: image.address, expected: headerLayout.magic, replacement: headerLayout.magic };
 }
 
 function executableRange(image: ImageHeader): GuardedRange {

@@ -1,0 +1,140 @@
+// Memory of a target: mapping, filling and unmapping an image.
+import { constants } from 'node:os';
+import { nativeEngine } from '../addon/index.js';
+import type { RemoteCall } from '../addon/types.js';
+import { advance, hex, remoteAddress, type RemoteAddress } from '../base/address.js';
+import { KcareError } from '../base/errors.js';
+import { chooseGaps, type Image, type ImageHeader, type Layout, type OccupiedRange } from '../link/index.js';
+import type { MappedObject } from '../proc/index.js';
+import type { Pauses } from './pauses.js';
+import type { Target } from './target.js';
+
+const systemCalls = { mmap: 9, mprotect: 10, munmap: 11 } as const;
+const protection = { read: 1n, write: 2n, execute: 4n } as const;
+const mapFlags = { private: 2n, anonymous: 0x20n, fixedNoReplace: 0x100000n } as const;
+const stopTimeoutMs = 1000;
+const mostGapsTried = 8;
+
+/** Maps room for an image near `object` and returns its address. The inverse is {@link unmapImage}. */
+export function mapImage(
+  target: Target,
+  object: MappedObject,
+  layout: Layout,
+  pauses: Pauses,
+): RemoteAddress {
+  for (const address of chooseGaps(occupied(target), object, layout.size).slice(0, mostGapsTried)) {
+    const calls: RemoteCall[] = [
+      {
+        number: systemCalls.mmap,
+        arguments: [
+          address,
+          BigInt(layout.size),
+          protection.read | protection.execute,
+          mapFlags.private | mapFlags.anonymous | mapFlags.fixedNoReplace,
+          BigInt.asUintN(64, -1n),
+          0n,
+        ],
+      },
+    ];
+    // R9: data becomes read-and-write and loses execute in one step; nothing is ever both.
+    if (layout.size > layout.executableSize) {
+      calls.push({
+        number: systemCalls.mprotect,
+        arguments: [
+          advance(address, layout.executableSize),
+          BigInt(layout.size - layout.executableSize),
+          protection.read | protection.write,
+        ],
+      });
+    }
+    const [mapped = -1n, protectionResult = 0n] = call(target, calls, pauses);
+    if (mapped === BigInt(-constants.errno.EEXIST)) continue;
+    if (mapped < 0n) throw cannotMap(target.pid, mapped);
+    if (mapped === address && protectionResult === 0n) return address;
+    unmapRange(target, remoteAddress(mapped), layout.size, pauses);
+    if (protectionResult !== 0n) throw cannotMap(target.pid, protectionResult);
+    // A kernel before 4.17 takes the address as a hint and may choose another: try the next gap.
+  }
+  throw new KcareError('NO_GAP', `process ${target.pid} has no free range near ${object.name}`);
+}
+
+function cannotMap(pid: number, result: bigint): KcareError {
+  const errno = Number(-result);
+  return new KcareError('TARGET_MEMORY', `process ${pid} could not map the image (errno ${errno})`, {
+    pid,
+    errno,
+  });
+}
+
+export function unmapImage(target: Target, image: ImageHeader, pauses: Pauses): void {
+  unmapRange(target, image.address, image.size, pauses);
+}
+
+export function unmapRange(target: Target, address: RemoteAddress, size: number, pauses: Pauses): void {
+  const [result = -1n] = call(
+    target,
+    [{ number: systemCalls.munmap, arguments: [address, BigInt(size)] }],
+    pauses,
+  );
+  if (result !== 0n) {
+    throw new KcareError(
+      'TARGET_MEMORY',
+      `process ${target.pid} could not unmap ${hex(address)} (errno ${String(-result)})`,
+      {
+        pid: target.pid,
+        errno: Number(-result),
+      },
+    );
+  }
+}
+
+/** Writes the image and reads it back; no thread is stopped for this. */
+export function fillImage(target: Target, image: Image): void {
+  const { address, executableSize } = image.header;
+  const parts: [RemoteAddress, Uint8Array][] = [
+    [address, image.constant],
+    [advance(address, executableSize), image.data],
+  ];
+  for (const [start, bytes] of parts) {
+    if (bytes.length === 0) continue;
+    const end = lastUsedByte(bytes);
+    target.write(start, bytes.subarray(0, end));
+    if (Buffer.compare(target.read(start, end), bytes.subarray(0, end)) !== 0) {
+      throw new KcareError(
+        'TARGET_MEMORY',
+        `process ${target.pid}: the image at ${hex(start)} reads back differently`,
+      );
+    }
+  }
+}
+
+/** Fresh anonymous memory is zero: trailing zeros need no write, and untouched pages cost nothing (R8). */
+function lastUsedByte(bytes: Uint8Array): number {
+  let end = bytes.length;
+  while (end > 1 && bytes[end - 1] === 0) end--;
+  return end;
+}
+
+function occupied(target: Target): OccupiedRange[] {
+  return target.maps.map(({ start, end, path }) => ({
+    start,
+    end,
+    grows: path === '[heap]' ? 'up' : path === '[stack]' ? 'down' : undefined,
+  }));
+}
+
+function call(target: Target, calls: readonly RemoteCall[], pauses: Pauses): readonly bigint[] {
+  const result = nativeEngine.call(target.pid, calls, {
+    gadgets: target.gadgets(),
+    timeoutMs: stopTimeoutMs,
+  });
+  switch (result.outcome) {
+    case 'done':
+      pauses.add(0, result.pauseNs);
+      return result.results;
+    case 'busy':
+      throw new KcareError('TARGET_BUSY', `process ${target.pid}: ${result.reason}`, { pid: target.pid });
+    case 'gone':
+      throw new KcareError('TARGET_GONE', `process ${target.pid} ended`);
+  }
+}

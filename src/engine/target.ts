@@ -1,0 +1,106 @@
+// One process as the engine sees it before it changes anything, and the door through which images are written.
+import { closeSync, openSync, writeSync } from 'node:fs';
+import type { RemoteGadgets } from '../addon/types.js';
+import { advance, hex, type RemoteAddress } from '../base/address.js';
+import { asKcareError, KcareError } from '../base/errors.js';
+import type { ImageHeader } from '../link/index.js';
+import {
+  mappedObjects,
+  ProcessMemory,
+  readMaps,
+  readStatus,
+  type MappedObject,
+  type Mapping,
+} from '../proc/index.js';
+import type { MemoryReader } from './frames.js';
+import { findGadgets } from './gadgets.js';
+import { findImages } from './images.js';
+
+export interface Target {
+  readonly pid: number;
+  readonly maps: readonly Mapping[];
+  readonly objects: readonly MappedObject[];
+  /** Images of kcare, in whatever state. */
+  readonly images: readonly ImageHeader[];
+  readonly read: MemoryReader;
+  /** Writes to private memory whatever its protection, without a stop. Throws TARGET_MEMORY, TARGET_GONE. */
+  readonly write: (address: RemoteAddress, bytes: Uint8Array) => void;
+  readonly gadgets: () => RemoteGadgets;
+}
+
+/**
+ * Runs `action` with a fresh view of the process. Both descriptors stay with the program that runs now: should it
+ * execute another one, reads and writes fail instead of reaching that. Throws TARGET_GONE, NOT_PERMITTED,
+ * HEADER_MALFORMED.
+ */
+export async function withTarget<Result>(
+  pid: number,
+  action: (target: Target) => Result | Promise<Result>,
+): Promise<Result> {
+  const memory = ProcessMemory.open(pid);
+  let writable: number | undefined;
+  try {
+    const maps = readMaps(pid);
+    const read: MemoryReader = (address, length) => memory.read(address, length);
+    const objects = mappedObjects(pid, memory, maps);
+    const images = findImages(maps, read);
+    writable = openForWriting(pid);
+    const descriptor = writable;
+    const write = (address: RemoteAddress, bytes: Uint8Array): void =>
+      writeAll(pid, descriptor, address, bytes);
+    return await action({
+      pid,
+      maps,
+      objects,
+      images,
+      read,
+      write,
+      gadgets: () => findGadgets(objects, read),
+    });
+  } finally {
+    memory.close();
+    if (writable !== undefined) closeSync(writable);
+  }
+}
+
+function openForWriting(pid: number): number {
+  try {
+    return openSync(`/proc/${pid}/mem`, 'r+');
+  } catch (thrown) {
+    const error = asKcareError(thrown);
+    if (error.code !== 'FILE_MISSING') throw error;
+    throw new KcareError('TARGET_GONE', `process ${pid} ended`, { pid });
+  }
+}
+
+function writeAll(pid: number, descriptor: number, address: RemoteAddress, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length;) {
+    let count = 0;
+    try {
+      // The declared type of `position` lacks bigint, which Node accepts; user addresses are exact as numbers.
+      count = writeSync(descriptor, bytes, done, bytes.length - done, Number(advance(address, done)));
+    } catch (thrown) {
+      const reason = thrown instanceof Error ? thrown.message : String(thrown);
+      throw new KcareError('TARGET_MEMORY', `process ${pid}: cannot write at ${hex(address)} (${reason})`, {
+        pid,
+      });
+    }
+    if (count === 0) throw new KcareError('TARGET_GONE', `process ${pid} ended`, { pid });
+    done += count;
+  }
+}
+
+/** Throws when this process must be left alone, with the reason. */
+export function checkTarget(pid: number): void {
+  const status = readStatus(pid);
+  if (status.state === 'Z' || status.state === 'X')
+    throw new KcareError('TARGET_GONE', `process ${pid} has ended`);
+  if (status.tracerPid !== 0) {
+    throw new KcareError('TARGET_TRACED', `process ${pid} is traced by process ${status.tracerPid}`, {
+      tracer: status.tracerPid,
+    });
+  }
+  if (status.shadowStack) {
+    throw new KcareError('TARGET_UNSUPPORTED', `process ${pid} has a user-space shadow stack`);
+  }
+}
