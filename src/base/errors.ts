@@ -130,6 +130,16 @@ export const errorTable = {
     http: 404,
     hint: 'Give the key directory of this feed with --keys, or make new keys with --create-keys.',
   },
+  CONFIG_INVALID: {
+    exit: refused,
+    http: 400,
+    hint: 'Correct the file; kcarectl --help lists the keys, docs/configuration.md their values.',
+  },
+  LOCK_HELD: {
+    exit: failed,
+    http: 423,
+    hint: 'Wait until the other kcarectl has ended, and run this one again.',
+  },
   UNSAFE_MODE: {
     exit: refused,
     http: 403,
