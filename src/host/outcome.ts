@@ -14,7 +14,7 @@ export interface ProcessOutcome {
   readonly pid: number;
   readonly comm: string;
   readonly result: TargetReport['result'] | 'blacklisted' | 'unreadable';
-  /** What is patched in the process now (with a dry run: what would be). */
+  /** What is patched in the process now (with a dry run: what would be); after an unload, what was removed. */
   readonly objects: readonly PatchedObject[];
   /** Why the process was left as it was; absent when nothing stood in the way. */
   readonly error?: KcareError;

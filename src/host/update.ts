@@ -36,7 +36,10 @@ export async function updateAll(
     const target = byPid.get(pid);
     const wanted = patchesFor(target, patches);
     const report = await guarded(pid, () => apply(pid, wanted, { waitMs, dryRun: options.dryRun }));
-    return outcomeOf(report, target);
+    return outcomeOf(
+      options.dryRun && !report.error ? { ...report, objects: intended(target, wanted) } : report,
+      target,
+    );
   });
   return [
     ...done,
@@ -53,7 +56,16 @@ export async function unloadAll(
   const known = new Map(processes.map((process) => [process.pid, process]));
   const done = await inRounds([...known.keys()], options, async (pid, waitMs) => {
     const report = await guarded(pid, () => unload(pid, { waitMs, dryRun: options.dryRun }));
-    return { ...outcomeOf(report, undefined), comm: known.get(pid)?.comm ?? '' };
+    const before = known.get(pid);
+    const isRemoved = report.result === 'unloaded' || report.result === 'would-unload';
+    return {
+      ...outcomeOf(report, undefined),
+      comm: before?.comm ?? '',
+      ...(isRemoved &&
+        before && {
+          objects: before.images.map(({ objectName, buildId, level }) => ({ objectName, buildId, level })),
+        }),
+    };
   });
   return [...done, ...unreadable.map(unreadableOutcome)].sort(byPidOrder);
 }
@@ -91,6 +103,14 @@ function patchesFor(
 ): PatchToApply[] {
   const buildIds = new Set(target?.objects.map(({ buildId }) => buildId));
   return [...buildIds].flatMap((buildId) => patches.get(buildId) ?? []);
+}
+
+/** What a real run would leave patched. */
+function intended(target: HostProcess | undefined, wanted: readonly PatchToApply[]): TargetReport['objects'] {
+  return wanted.flatMap(({ patch }) => {
+    const object = target?.objects.find(({ buildId }) => buildId === patch.buildId);
+    return object ? [{ objectName: object.name, buildId: patch.buildId, level: patch.metadata.level }] : [];
+  });
 }
 
 /** A defect while one process is patched must not keep the others from being patched. */

@@ -1,6 +1,7 @@
 // Turns system errors of /proc into the project's errors: a vanished process is an outcome, not a defect (R11).
 import { KcareError, asKcareError } from '../base/errors.js';
 
+/** The code of a system error, e.g. "ENOENT". */
 export function systemCode(thrown: unknown): string | undefined {
   if (!(thrown instanceof Error) || !('code' in thrown)) return undefined;
   return typeof thrown.code === 'string' ? thrown.code : undefined;

@@ -1,4 +1,5 @@
 // What kcare knows about other processes, read from /proc; nothing here writes.
+export { systemCode } from './failure.js';
 export { readMaps, parseMaps, type Mapping } from './maps.js';
 export { readStatus, parseStatus, type ProcessStatus } from './status.js';
 export { listProcesses, listThreads, readStartTime } from './processes.js';

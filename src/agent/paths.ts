@@ -1,0 +1,37 @@
+// Where the agent keeps its files, below a root directory that is "/" on a real host.
+import { join, resolve } from 'node:path';
+import { KcareError } from '../base/errors.js';
+import { packageRoot } from '../build/work-directory.js';
+
+export interface AgentPaths {
+  readonly root: string;
+  readonly config: string;
+  /** Trusted OpenPGP keys. */
+  readonly keys: string;
+  /** The verified feed. */
+  readonly cache: string;
+  /** In order of priority, only the first that exists counts: the administrator's, the installed one, the one of this package. */
+  readonly blacklists: readonly string[];
+  readonly log: string;
+  readonly lock: string;
+}
+
+/** Throws USAGE unless `root` is an absolute path. */
+export function agentPaths(root: string): AgentPaths {
+  if (!root.startsWith('/'))
+    throw new KcareError('USAGE', `The root directory ${JSON.stringify(root)} is not an absolute path.`);
+  const full = resolve(root);
+  return {
+    root: full,
+    config: join(full, 'etc/sysconfig/kcare/kcare.conf'),
+    keys: join(full, 'etc/sysconfig/kcare/keys'),
+    cache: join(full, 'var/cache/kcare'),
+    blacklists: [
+      join(full, 'var/cache/kcare/userspace/blacklist'),
+      join(full, 'var/lib/libcare/blacklist'),
+      join(packageRoot(), 'blacklists/default'),
+    ],
+    log: join(full, 'var/log/kcarectl.log'),
+    lock: join(full, 'run/kcare/kcarectl.lock'),
+  };
+}
