@@ -145,13 +145,13 @@ function allSteps(withLint) {
         'tsconfig.build.json',
         'package-lock.json',
       ],
-      outputs: ['dist/src'],
+      outputs: ['dist/src/cli', 'dist/demo'],
       command: ['npm', ['run', '--silent', 'build:ts']],
     }),
     buildStep({
       title: 'build the native engine',
       inputs: ['addon', 'scripts/build-addon.mjs', 'package-lock.json'],
-      outputs: ['build'],
+      outputs: ['build/Release/kcare_engine.node'],
       command: ['npm', ['run', '--silent', 'build:addon']],
     }),
     buildStep({

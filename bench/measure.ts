@@ -1,0 +1,99 @@
+// Measures one run of kcarectl over targets: pauses, time, memory of the agent and memory added to the targets.
+import fs from 'node:fs';
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { runKcarectl } from '../fixtures/support/kcarectl.js';
+import { readKibibytes } from '../fixtures/support/process-memory.js';
+import type { Program } from '../fixtures/support/program.js';
+import { parseUpdate, type UpdateOutcome } from '../fixtures/support/reports.js';
+
+export interface Sample {
+  /** Longest stop of a thread that was running, as kcare measured it, microseconds. */
+  readonly runningPauseUs: number;
+  /** The same for any thread. */
+  readonly longestPauseUs: number;
+  /** Longest time that a busy thread of a target stood still, as it saw itself; NaN without such a thread. */
+  readonly seenGapUs: number;
+  /** For all targets together, as kcare measured it, milliseconds. */
+  readonly targetsMs: number;
+  /** The whole command, from its start to its end, milliseconds. */
+  readonly commandMs: number;
+  /** Largest resident size of the command, MiB. */
+  readonly agentMib: number;
+  /** Private dirty memory that a patch adds to a target, mean of all targets, KiB. */
+  readonly addedKib: number;
+}
+
+const usageHook = pathToFileURL(path.join(import.meta.dirname, 'usage-hook.js')).href;
+
+export interface Bench {
+  readonly root: string;
+  readonly directory: string;
+}
+
+interface Measured {
+  readonly outcomes: readonly UpdateOutcome[];
+  readonly commandMs: number;
+  readonly agentMib: number;
+}
+
+async function runMeasured(bench: Bench, parameters: readonly string[]): Promise<Measured> {
+  const usage = path.join(bench.directory, 'usage');
+  fs.rmSync(usage, { force: true });
+  const begin = performance.now();
+  const { exitCode, stdout, stderr } = await runKcarectl(bench.root, [...parameters, '--json'], {
+    NODE_OPTIONS: `--import=${usageHook}`,
+    KCARE_BENCH_USAGE: usage,
+  });
+  const commandMs = performance.now() - begin;
+  if (exitCode !== 0) {
+    throw new Error(`kcarectl ${parameters.join(' ')} ended with status ${exitCode}:\n${stdout}${stderr}`);
+  }
+  return {
+    outcomes: parseUpdate(stdout),
+    commandMs,
+    agentMib: Number(fs.readFileSync(usage, 'utf8')) / 1024,
+  };
+}
+
+/** The longest time that the busy thread stood still since the last question, microseconds. */
+async function askGap(program: Program): Promise<number> {
+  program.writeLine('gap');
+  const line = await program.waitForLine(/^gap=\d+$/);
+  return Number(line.slice('gap='.length)) / 1000;
+}
+
+const privateDirty = (programs: readonly Program[]): number =>
+  programs.reduce((sum, { pid }) => sum + readKibibytes(pid, 'smaps_rollup', 'Private_Dirty'), 0);
+
+/** Patches all `programs`, measures, and unpatches them. */
+export async function measureUpdate(
+  bench: Bench,
+  programs: readonly Program[],
+  hasBusyThread: boolean,
+): Promise<Sample> {
+  const pids = programs.map(({ pid }) => pid).join(',');
+  const [first] = programs;
+  if (!first) throw new Error('There is no target.');
+  if (hasBusyThread) await askGap(first);
+  const before = privateDirty(programs);
+  const { outcomes, commandMs, agentMib } = await runMeasured(bench, ['--lib-update', '--pid', pids]);
+  const seenGapUs = hasBusyThread ? await askGap(first) : NaN;
+  const added = privateDirty(programs) - before;
+  const applied = outcomes.filter(({ result }) => result === 'applied');
+  if (applied.length !== programs.length) {
+    throw new Error(`${applied.length} of ${programs.length} targets were patched.`);
+  }
+  await runMeasured(bench, ['--lib-unload', '--pid', pids]);
+  const largest = (pick: (outcome: UpdateOutcome) => number | undefined): number =>
+    Math.max(...applied.map((outcome) => pick(outcome) ?? NaN)) / 1000;
+  return {
+    runningPauseUs: largest(({ pauseNs }) => pauseNs?.running),
+    longestPauseUs: largest(({ pauseNs }) => pauseNs?.longest),
+    seenGapUs,
+    targetsMs: applied.reduce((sum, { wallMs }) => sum + wallMs, 0),
+    commandMs,
+    agentMib,
+    addedKib: added / programs.length,
+  };
+}
