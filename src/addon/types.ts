@@ -23,7 +23,12 @@ export interface CallOptions {
 
 export type CallOutcome =
   /** `results` holds one kernel return value per call (negative errno on failure); later calls are not made after a failure. */
-  | { readonly outcome: 'done'; readonly tid: number; readonly results: readonly bigint[]; readonly pauseNs: number }
+  | {
+      readonly outcome: 'done';
+      readonly tid: number;
+      readonly results: readonly bigint[];
+      readonly pauseNs: number;
+    }
   | { readonly outcome: 'busy'; readonly reason: string }
   | { readonly outcome: 'gone' };
 
@@ -51,7 +56,11 @@ export interface SuspectThread {
   /** Address of `stack[0]`. */
   readonly stackStart: RemoteAddress;
   readonly stack: Uint8Array;
-  readonly hits: readonly { readonly address: RemoteAddress; readonly value: RemoteAddress; readonly range: number }[];
+  readonly hits: readonly {
+    readonly address: RemoteAddress;
+    readonly value: RemoteAddress;
+    readonly range: number;
+  }[];
 }
 
 export interface CommitRequest {

@@ -1,0 +1,95 @@
+// The commit: stop all threads in two waves, check, write, let go. All or nothing (R2).
+#include "commit.h"
+
+#include "deadline.h"
+#include "engine_error.h"
+#include "target_memory.h"
+
+namespace kcare {
+
+namespace {
+
+class CommitSession {
+public:
+  CommitSession(pid_t pid, const CommitRequest& request, const Examine& examine)
+      : examine_(examine), memory_(pid), writer_(memory_, request.writes, request.states),
+        scanner_(pid, memory_, request.guarded), threads_(pid, Deadline::in_milliseconds(request.timeout_ms)) {}
+
+  CommitResult run() {
+    if (expected_bytes_differ())
+      return result_;
+    writer_.prefault();
+    try {
+      stop_check_write();
+    } catch (const TargetBusy& busy) {
+      result_.outcome = CommitResult::Outcome::busy;
+      result_.reason = busy.what();
+    }
+    threads_.release();
+    result_.statistics = threads_.statistics();
+    if (threads_.all_gone())
+      result_.outcome = CommitResult::Outcome::gone;
+    return result_;
+  }
+
+private:
+  void stop_check_write() {
+    const auto inspect = [this](TracedThread& thread) { return is_clear(thread); };
+    if (!threads_.stop_sleeping(inspect) || !threads_.stop_running(inspect) || expected_bytes_differ())
+      return;
+    writer_.write_all();
+    result_.outcome = CommitResult::Outcome::committed;
+  }
+
+  bool expected_bytes_differ() {
+    std::optional<Mismatch> mismatch = writer_.find_mismatch();
+    if (!mismatch)
+      return false;
+    result_.outcome = CommitResult::Outcome::mismatch;
+    result_.mismatch = std::move(*mismatch);
+    return true;
+  }
+
+  bool is_clear(TracedThread& thread) {
+    const Registers& registers = thread.original_registers();
+    const Inspection inspection = scanner_.inspect(thread.tid(), registers);
+    if (inspection.range_of_instruction)
+      return block({thread.tid(), *inspection.range_of_instruction, true, remote_ptr<>(registers.rip)});
+    if (!inspection.needs_examination() || examine_(inspection.suspect))
+      return true;
+    if (!inspection.suspect.hits.empty()) {
+      const StackHit& hit = inspection.suspect.hits.front();
+      return block({thread.tid(), hit.range, false, hit.value});
+    }
+    result_.reason = "thread " + std::to_string(thread.tid()) + " runs on another stack that could not be examined";
+    return false;
+  }
+
+  bool block(const Blocker& blocker) {
+    result_.blocker = blocker;
+    result_.reason = "thread " + std::to_string(blocker.tid) +
+                     (blocker.instruction ? " executes code" : " may return to code") + " that is to be replaced";
+    return false;
+  }
+
+  const Examine& examine_;
+  TargetMemory memory_;
+  CodeWriter writer_;
+  StackScanner scanner_;
+  ThreadSet threads_;
+  CommitResult result_;
+};
+
+} // namespace
+
+CommitResult commit(pid_t pid, const CommitRequest& request, const Examine& examine) {
+  try {
+    return CommitSession(pid, request, examine).run();
+  } catch (const TargetGone&) {
+    CommitResult result;
+    result.outcome = CommitResult::Outcome::gone;
+    return result;
+  }
+}
+
+} // namespace kcare

@@ -1,0 +1,34 @@
+// System calls made by a thread of the target, within one stop.
+#pragma once
+
+#include "remote_ptr.h"
+
+#include <sys/types.h>
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace kcare {
+
+struct RemoteCall {
+  std::uint64_t number = 0;
+  std::array<std::uint64_t, 6> arguments{};
+};
+
+struct CallResult {
+  enum class Outcome { done, busy, gone } outcome = Outcome::busy;
+  std::string reason;
+  pid_t tid = 0;
+  /// Kernel return values, negative errno on failure; shorter than the calls when one failed.
+  std::vector<std::int64_t> results;
+  std::int64_t pause_ns = 0;
+};
+
+/// Makes `calls` in order in one thread of `pid`. `signal_return` is the address of `mov $15,%rax; syscall` there.
+/// Must run in a tracer thread. Throws EngineError.
+CallResult make_remote_calls(pid_t pid, const std::vector<RemoteCall>& calls, remote_ptr<> signal_return,
+                             std::int64_t timeout_ms);
+
+} // namespace kcare

@@ -1,0 +1,119 @@
+// Threads of a process and what /proc/PID/task says about them.
+#include "task_list.h"
+
+#include "engine_error.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+namespace kcare {
+
+namespace {
+
+std::string task_path(pid_t pid, pid_t tid, const char* name) {
+  return "/proc/" + std::to_string(pid) + "/task/" + std::to_string(tid) + "/" + name;
+}
+
+bool read_small_file(const std::string& path, std::string& content) {
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0)
+    return false;
+  char buffer[8192];
+  const ssize_t size = read(file, buffer, sizeof buffer);
+  close(file);
+  if (size <= 0)
+    return false;
+  content.assign(buffer, static_cast<std::size_t>(size));
+  return true;
+}
+
+/// The text behind "NAME:" and white space, or null.
+const char* status_field(const std::string& content, const char* name) {
+  const std::size_t at = content.find(name);
+  if (at == std::string::npos)
+    return nullptr;
+  return content.c_str() + at + std::strlen(name);
+}
+
+std::uint64_t status_number(const std::string& content, const char* name, int base) {
+  const char* text = status_field(content, name);
+  return text == nullptr ? 0 : std::strtoull(text, nullptr, base);
+}
+
+} // namespace
+
+std::vector<pid_t> list_thread_ids(pid_t pid) {
+  std::vector<pid_t> ids;
+  DIR* directory = opendir(("/proc/" + std::to_string(pid) + "/task").c_str());
+  if (directory == nullptr)
+    return ids;
+  while (const dirent* entry = readdir(directory)) {
+    const long id = std::strtol(entry->d_name, nullptr, 10);
+    if (id > 0)
+      ids.push_back(static_cast<pid_t>(id));
+  }
+  closedir(directory);
+  // The main thread has the oldest and least crowded stack: it comes first.
+  std::stable_partition(ids.begin(), ids.end(), [pid](pid_t id) { return id == pid; });
+  return ids;
+}
+
+char task_state(pid_t pid, pid_t tid) {
+  std::string content;
+  if (!read_small_file(task_path(pid, tid, "stat"), content))
+    return 'X';
+  // The command name in parentheses may itself contain parentheses.
+  const std::size_t name_end = content.rfind(')');
+  return name_end == std::string::npos || name_end + 2 >= content.size() ? 'X' : content[name_end + 2];
+}
+
+std::vector<Task> list_tasks(pid_t pid) {
+  std::vector<Task> tasks;
+  for (const pid_t tid : list_thread_ids(pid)) {
+    const char state = task_state(pid, tid);
+    if (state != 'X')
+      tasks.push_back({tid, state});
+  }
+  return tasks;
+}
+
+std::string living_task_path(pid_t pid, const char* name) {
+  for (const pid_t tid : list_thread_ids(pid))
+    if (!Task{tid, task_state(pid, tid)}.is_dead())
+      return task_path(pid, tid, name);
+  throw TargetGone();
+}
+
+bool read_task_status(pid_t pid, pid_t tid, TaskStatus& status) {
+  std::string content;
+  if (!read_small_file(task_path(pid, tid, "status"), content))
+    return false;
+  status.process = static_cast<pid_t>(status_number(content, "\nTgid:", 10));
+  status.tracer = static_cast<pid_t>(status_number(content, "\nTracerPid:", 10));
+  status.seccomp_mode = static_cast<int>(status_number(content, "\nSeccomp:", 10));
+  status.pending = status_number(content, "\nSigPnd:", 16);
+  status.shared_pending = status_number(content, "\nShdPnd:", 16);
+  status.blocked = status_number(content, "\nSigBlk:", 16);
+  status.caught = status_number(content, "\nSigCgt:", 16);
+  if (const char* features = status_field(content, "\nx86_Thread_features:"))
+    status.shadow_stack = std::string(features, std::strcspn(features, "\n")).find("shstk") != std::string::npos;
+  return true;
+}
+
+long count_threads(pid_t pid) {
+  struct stat information {};
+  if (stat(("/proc/" + std::to_string(pid) + "/task").c_str(), &information) != 0)
+    return -1;
+  // proc_task_getattr() of the kernel adds the number of threads to the two links of any directory.
+  return static_cast<long>(information.st_nlink) - 2;
+}
+
+} // namespace kcare

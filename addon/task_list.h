@@ -1,0 +1,47 @@
+// Threads of a process and what /proc/PID/task says about them.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace kcare {
+
+struct Task {
+  pid_t tid;
+  /// State letter of proc(5): R running, S sleeping, D uninterruptible, T stopped, t traced, Z and X dead, I idle.
+  char state;
+
+  bool is_dead() const { return state == 'Z' || state == 'X' || state == 'x'; }
+  bool is_running() const { return state == 'R'; }
+};
+
+/// The lines of /proc/PID/task/TID/status that the engine needs; signal sets have bit (number - 1).
+struct TaskStatus {
+  pid_t process = 0;
+  pid_t tracer = 0;
+  int seccomp_mode = 0;
+  bool shadow_stack = false;
+  std::uint64_t pending = 0;
+  std::uint64_t shared_pending = 0;
+  std::uint64_t blocked = 0;
+  std::uint64_t caught = 0;
+};
+
+/// Thread ids only, main thread first; empty when the process is gone.
+std::vector<pid_t> list_thread_ids(pid_t pid);
+/// Threads with their states; threads that vanish meanwhile are left out.
+std::vector<Task> list_tasks(pid_t pid);
+/// 'X' when the thread is gone.
+char task_state(pid_t pid, pid_t tid);
+/// Path of a file in /proc of a thread that has not ended; a main thread may end before the others, and then its own
+/// files show no memory. Throws TargetGone.
+std::string living_task_path(pid_t pid, const char* name);
+/// False when the thread is gone.
+bool read_task_status(pid_t pid, pid_t tid, TaskStatus& status);
+/// Number of threads, dead ones that nobody has waited for included; one system call; -1 when unknown.
+long count_threads(pid_t pid);
+
+} // namespace kcare

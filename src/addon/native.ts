@@ -1,0 +1,51 @@
+// Loads the compiled engine (addon/) and gives it types; the only file that knows the raw shapes of addon/binding.cc.
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { errorTable, KcareError, type ErrorCode } from '../base/errors.js';
+import type { RemoteAddress } from '../base/address.js';
+import { packageRoot } from '../build/work-directory.js';
+import type { CallOutcome, CommitOutcome, CommitRequest } from './types.js';
+
+interface NativeCall {
+  readonly number: number;
+  /** Two's complement, 64 bits. */
+  readonly arguments: readonly bigint[];
+}
+
+/** What addon/binding.cc exports. */
+interface NativeModule {
+  call(
+    pid: number,
+    calls: readonly NativeCall[],
+    signalReturn: RemoteAddress,
+    timeoutMs: number,
+  ): CallOutcome;
+  commit(pid: number, request: CommitRequest): CommitOutcome;
+  writeMemory(pid: number, address: RemoteAddress, bytes: Uint8Array): void;
+}
+
+let loaded: NativeModule | undefined;
+
+/** The compiled engine; throws FILE_MISSING when it is not built. */
+export function nativeModule(): NativeModule {
+  if (loaded) return loaded;
+  const file = join(packageRoot(), 'build', 'Release', 'kcare_engine.node');
+  if (!existsSync(file)) {
+    throw new KcareError('FILE_MISSING', `The native engine ${file} is missing: run "npm run build".`);
+  }
+  loaded = createRequire(import.meta.url)(file) as NativeModule;
+  return loaded;
+}
+
+function isErrorCode(code: unknown): code is ErrorCode {
+  return typeof code === 'string' && Object.hasOwn(errorTable, code);
+}
+
+/** An error of the engine as a KcareError with errno and pid; whatever else was thrown (by `examine`) as it is. */
+export function fromNativeError(thrown: unknown, pid: number): unknown {
+  if (!(thrown instanceof Error) || !('engineCode' in thrown) || !isErrorCode(thrown.engineCode))
+    return thrown;
+  const details = { errno: 'errno' in thrown ? thrown.errno : 0, pid };
+  return new KcareError(thrown.engineCode, thrown.message, details);
+}
