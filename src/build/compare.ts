@@ -1,0 +1,102 @@
+// Compares two compiles of one unit, function by function, relocation by relocation.
+import { sectionFlag } from '../elf/index.js';
+import { digest, isDataSection, isReadOnly, type CodeObject, type ObjectFunction } from './code-object.js';
+import type { Refusals } from './result.js';
+
+export interface Comparison {
+  /** Functions that differ, as they are in the original and in the patched object. */
+  readonly changed: readonly { readonly original: ObjectFunction; readonly patched: ObjectFunction }[];
+  /** Functions only the patched object has. */
+  readonly added: readonly ObjectFunction[];
+  /** Functions only the original has: nothing new refers to them. */
+  readonly removed: readonly ObjectFunction[];
+}
+
+const coldSuffix = '.cold';
+
+/** The function whose unlikely part `part` is; its own base name for a whole function. */
+export const parentName = (part: ObjectFunction): string =>
+  part.base.endsWith(coldSuffix) ? part.base.slice(0, -coldSuffix.length) : part.base;
+
+function fingerprint(object: CodeObject, part: ObjectFunction): string {
+  const bytes = Uint8Array.from(part.bytes);
+  for (const { offset } of part.relocations) bytes.fill(0, offset, offset + 4);
+  const references = part.relocations.map(
+    (relocation) => `${relocation.offset} ${object.identity(relocation)}`,
+  );
+  return `${digest(bytes)}\n${references.join('\n')}`;
+}
+
+function byBaseName(object: CodeObject): Map<string, ObjectFunction[]> {
+  const groups = new Map<string, ObjectFunction[]>();
+  for (const part of object.functions) groups.set(part.base, [...(groups.get(part.base) ?? []), part]);
+  return groups;
+}
+
+/** Both objects must be compiled with a section for each function and datum. Unsafe data changes go to `refusals`. */
+export function compareObjects(original: CodeObject, patched: CodeObject, refusals: Refusals): Comparison {
+  compareData(original, patched, refusals);
+  const [before, after] = [byBaseName(original), byBaseName(patched)];
+  const differing = new Set<string>();
+  for (const [base, parts] of after) {
+    const old = before.get(base) ?? [];
+    const [left, right] = [
+      old.map((part) => fingerprint(original, part)),
+      parts.map((part) => fingerprint(patched, part)),
+    ];
+    if (left.length !== right.length || left.some((print, index) => print !== right[index]))
+      differing.add(base);
+  }
+  for (const base of before.keys()) if (!after.has(base)) differing.add(base);
+  // A function and its unlikely part change together: each jumps into the other.
+  const families = new Set([...differing].map((base) => base.replace(/\.cold$/, '')));
+
+  const changed: { original: ObjectFunction; patched: ObjectFunction }[] = [];
+  const [added, removed]: [ObjectFunction[], ObjectFunction[]] = [[], []];
+  for (const family of families) {
+    for (const base of [family, `${family}${coldSuffix}`]) {
+      const [old, fresh] = [before.get(base) ?? [], after.get(base) ?? []];
+      if (old.length > 1 || fresh.length > 1) {
+        if (old.length !== fresh.length) {
+          refusals.add('AMBIGUOUS', `the number of compiler-made copies of ${base} changed`, base);
+        }
+      }
+      const pairs = Math.min(old.length, fresh.length);
+      old.slice(0, pairs).forEach((part, index) => {
+        const partner = fresh[index];
+        if (partner) changed.push({ original: part, patched: partner });
+      });
+      removed.push(...old.slice(pairs));
+      added.push(...fresh.slice(pairs));
+    }
+  }
+  return { changed, added, removed };
+}
+
+/** Data that both have must be equal, unless it is constant, private and without relocations: then it is copied. */
+function compareData(original: CodeObject, patched: CodeObject, refusals: Refusals): void {
+  const before = new Map<string, Set<string>>();
+  for (const section of original.elf.sections.filter(isDataSection)) {
+    const identity = original.sectionIdentity(section);
+    before.set(identity, (before.get(identity) ?? new Set()).add(original.contentIdentity(section)));
+  }
+  for (const section of patched.elf.sections.filter(isDataSection)) {
+    const old = before.get(patched.sectionIdentity(section));
+    if (!old || old.has(patched.contentIdentity(section))) continue;
+    const isPublic = patched.symbols.some(
+      (symbol) => symbol.sectionIndex === section.index && symbol.binding !== 'local',
+    );
+    const isCompilerMade = !patched.symbols.some(
+      (symbol) => symbol.sectionIndex === section.index && symbol.type === 'object',
+    );
+    const hasRelocations = patched.relocations(section).length > 0;
+    const isThreadLocal = (section.flags & sectionFlag.tls) !== 0;
+    if (isReadOnly(section) && !isPublic && (isCompilerMade || !hasRelocations)) continue;
+    const name = section.name.replace(
+      /^\.(?:data|bss|rodata|tdata|tbss)(?:\.rel)?(?:\.ro)?(?:\.local)?\./,
+      '',
+    );
+    const what = isThreadLocal ? 'thread-local data' : 'initial contents or size of the data';
+    refusals.add('CHANGED_DATA', `${what} of ${name} changed; running processes hold it already`);
+  }
+}
