@@ -1,6 +1,6 @@
 // What kcarectl does, without its terminal.
 export { openAgent, type Agent } from './agent.js';
-export { configKeys, parseConfig, patchTypes, type AgentConfig } from './config.js';
+export { configKeys, parseConfig, patchTypes, type AgentConfig, type UserspacePatchType } from './config.js';
 export {
   infoExitCode,
   libInfo,

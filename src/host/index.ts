@@ -10,10 +10,11 @@ export {
 export {
   exitCodeOf,
   isLeftBehind,
-  isPatched,
+  summarise,
   type PatchedObject,
   type ProcessOutcome,
   type Progress,
+  type Summary,
 } from './outcome.js';
 export { compilePosixExpression } from './posix-expression.js';
 export { infoAll, unloadAll, updateAll, type PatchedProcess, type RunOptions } from './update.js';

@@ -27,13 +27,7 @@ export interface ProcessOutcome {
 /** Called before each process; `done` of `total` are behind. */
 export type Progress = (done: number, total: number, pid: number) => void;
 
-const resultsWithPatches = new Set(['applied', 'upgraded', 'unchanged', 'would-apply', 'would-upgrade']);
 const resultsInTheWay = new Set(['busy', 'refused', 'failed', 'unreadable']);
-
-/** The process runs patched code now, or would after a real run (R6: nothing else counts as patched). */
-export function isPatched(outcome: ProcessOutcome): boolean {
-  return resultsWithPatches.has(outcome.result);
-}
 
 /** The process should have been changed and was not. Blacklisted processes are left alone on purpose; dead ones need nothing (R11). */
 export function isLeftBehind(outcome: ProcessOutcome): boolean {
@@ -59,4 +53,49 @@ function exitCodeOfOne(outcome: ProcessOutcome): number {
   if (outcome.result === 'refused') return exitCodes.refused;
   if (outcome.result === 'busy') return exitCodes.partial;
   return outcome.error?.exitCode ?? exitCodes.failed;
+}
+
+export interface ObjectCount {
+  readonly name: string;
+  readonly processes: number;
+}
+
+export interface Summary {
+  /** Processes that got their first patch of ours, a newer one, or back their original code. */
+  readonly applied: number;
+  readonly upgraded: number;
+  readonly unloaded: number;
+  /** Objects patched now, over all processes. */
+  readonly patches: number;
+  /** For each patched object the number of processes, by name. */
+  readonly objects: readonly ObjectCount[];
+  /** The same for objects that an unload restored. */
+  readonly removed: readonly ObjectCount[];
+}
+
+/** The run in numbers. A dry run changes nothing, so that it counts only what is patched already (R6). */
+export function summarise(outcomes: readonly ProcessOutcome[]): Summary {
+  const withResult = (result: ProcessOutcome['result']): ProcessOutcome[] =>
+    outcomes.filter((outcome) => outcome.result === result);
+  // A process that resisted an upgrade still runs the older patch that its objects name.
+  const live = outcomes.filter(({ result }) => !result.startsWith('would-') && result !== 'unloaded');
+  return {
+    applied: withResult('applied').length,
+    upgraded: withResult('upgraded').length,
+    unloaded: withResult('unloaded').length,
+    patches: live.reduce((sum, { objects }) => sum + objects.length, 0),
+    objects: countObjects(live),
+    removed: countObjects(withResult('unloaded')),
+  };
+}
+
+function countObjects(outcomes: readonly ProcessOutcome[]): ObjectCount[] {
+  const counts = new Map<string, number>();
+  for (const { objects } of outcomes) {
+    for (const name of new Set(objects.map(({ objectName }) => objectName)))
+      counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
+  return [...counts]
+    .map(([name, processes]) => ({ name, processes }))
+    .sort((left, right) => (left.name < right.name ? -1 : 1));
 }

@@ -1,0 +1,123 @@
+// `kcarectl`: reads options, calls the agent, prints.
+import { CommanderError } from 'commander';
+import {
+  importKey,
+  infoExitCode,
+  libInfo,
+  libPatchInfo,
+  libUnload,
+  libUpdate,
+  openAgent,
+  version,
+  type Agent,
+  type LibraryOptions,
+  type LibraryResult,
+  type UserspacePatchType,
+} from '../agent/index.js';
+import { asKcareError, exitCodes, KcareError } from '../base/errors.js';
+import {
+  kcarectlProgram,
+  parseAction,
+  type KcarectlAction,
+  type KcarectlOptions,
+} from './kcarectl-options.js';
+import { libraryJson } from './library-json.js';
+import { libraryText, type LibraryCommand } from './library-text.js';
+import { printError, printJson, printLine, printWarnings } from './print.js';
+import { progressLine } from './progress.js';
+
+/** Runs the command and returns its exit code. */
+async function main(parameters: readonly string[]): Promise<number> {
+  const program = kcarectlProgram(version());
+  try {
+    program.parse(parameters, { from: 'user' });
+    const options = program.opts<KcarectlOptions>();
+    return await run(parseAction(options), options);
+  } catch (thrown) {
+    // Commander has printed the help, the version or the mistake already.
+    if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? exitCodes.done : exitCodes.usage;
+    const error = asKcareError(thrown);
+    printError(error, parameters.includes('--json'));
+    return error.exitCode;
+  }
+}
+
+async function run(action: KcarectlAction, options: KcarectlOptions): Promise<number> {
+  switch (action.kind) {
+    case 'info':
+    case 'patch-info': {
+      const info = (action.kind === 'info' ? libInfo : libPatchInfo)({ pids: options.pid });
+      printJson(info);
+      return infoExitCode(info);
+    }
+    case 'import-key':
+      return await runImportKey(action.path, options);
+    case 'update':
+      return await runUpdate(action.types, options);
+    case 'unload': {
+      const agent = await openAgent(options.root);
+      return await runLibrary('unload', options, (library) => libUnload(agent, library));
+    }
+  }
+}
+
+async function runImportKey(path: string, options: KcarectlOptions): Promise<number> {
+  const agent = await openAgent(options.root);
+  const key = await importKey(agent, path);
+  if (options.json) {
+    printJson(key);
+  } else {
+    printWarnings(agent.warnings);
+    printLine(`The key ${key.fingerprint} of ${key.userId} is trusted now.`);
+  }
+  return exitCodes.done;
+}
+
+async function runUpdate(
+  types: readonly UserspacePatchType[] | 'configured',
+  options: KcarectlOptions,
+): Promise<number> {
+  const agent = await openAgent(options.root);
+  const chosen = types === 'configured' ? agent.config.userspacePatches : types;
+  if (!chosen.includes('libs')) {
+    throw new KcareError(
+      'USAGE',
+      'Patches for QEMU are not available; only those for libraries ("libs") are.',
+    );
+  }
+  const noted: Agent = chosen.includes('qemu')
+    ? {
+        ...agent,
+        warnings: [...agent.warnings, 'Patches for QEMU are not available; only libraries are patched.'],
+      }
+    : agent;
+  return await runLibrary('update', options, (library) => libUpdate(noted, library));
+}
+
+async function runLibrary(
+  command: LibraryCommand,
+  options: KcarectlOptions,
+  action: (library: LibraryOptions) => Promise<LibraryResult>,
+): Promise<number> {
+  const progress = progressLine(command === 'update' ? 'Patching' : 'Unpatching');
+  try {
+    const result = await action({
+      pids: options.pid,
+      waitMs: options.wait * 1000,
+      dryRun: options.dryRun === true,
+      onProgress: progress.show,
+    });
+    progress.clear();
+    if (options.json) {
+      printJson(libraryJson(result));
+    } else {
+      printWarnings(result.warnings);
+      libraryText(command, result).forEach(printLine);
+    }
+    return result.exitCode;
+  } finally {
+    progress.clear();
+  }
+}
+
+process.exitCode = await main(process.argv.slice(2));

@@ -1,0 +1,109 @@
+// What --lib-update and --lib-unload say to people. The wording of the first lines is the one that users' scripts know.
+import type { LibraryResult } from '../agent/index.js';
+import { isLeftBehind, summarise, type ProcessOutcome } from '../host/index.js';
+
+export type LibraryCommand = 'update' | 'unload';
+
+/** The lines to print, without line ends. */
+export function libraryText(command: LibraryCommand, result: LibraryResult): string[] {
+  if (result.dryRun) return dryRunText(result);
+  return [
+    ...(command === 'update' ? updateHead(result) : unloadHead(result)),
+    ...result.processes.flatMap(leftAlone),
+    lastLine(command, result),
+  ];
+}
+
+function updateHead({ processes, patchset }: LibraryResult): string[] {
+  const { applied, upgraded, patches, objects } = summarise(processes);
+  if (patches === 0 && processes.length === 0) return [nothingToPatch(patchset)];
+  const overall = `The overall amount of applied patches is ${patches}.`;
+  const first =
+    applied > 0
+      ? `The patches have been successfully applied to ${count(applied, 'newly discovered process')}.`
+      : 'There are no newly discovered processes that could be patched.';
+  return [
+    `${first} ${overall}`,
+    ...(upgraded > 0
+      ? [`The patches have been successfully upgraded in ${count(upgraded, 'process')}.`]
+      : []),
+    ...objects.map(
+      ({ name, processes: number }) => `Object \`${name}\` is patched for ${count(number, 'process')}.`,
+    ),
+  ];
+}
+
+function unloadHead({ processes }: LibraryResult): string[] {
+  const { unloaded, removed } = summarise(processes);
+  if (processes.length === 0) return ['No process is patched.'];
+  return [
+    `The patches have been removed from ${count(unloaded, 'process')}.`,
+    ...removed.map(
+      ({ name, processes: number }) => `Object \`${name}\` is unpatched for ${count(number, 'process')}.`,
+    ),
+  ];
+}
+
+function nothingToPatch(patchset: string | undefined): string {
+  if (patchset === undefined) return 'The feed has no patchset for this host.';
+  return `No running process uses an object that patchset ${patchset} patches.`;
+}
+
+/** R6: the last line is cheerful only when nothing was left behind. */
+function lastLine(command: LibraryCommand, { processes }: LibraryResult): string {
+  const leftBehind = processes.filter(isLeftBehind).length;
+  const verb = command === 'update' ? 'applied' : 'unloaded';
+  if (leftBehind === 0) return `Userspace patches are ${verb}.`;
+  return `Userspace patches are not ${verb} everywhere: ${count(leftBehind, 'process')} left.`;
+}
+
+/** Why a process was not touched; nothing for those that are as they should be. */
+function leftAlone(outcome: ProcessOutcome): string[] {
+  if (outcome.result === 'blacklisted') return [`${named(outcome)} is skipped: ${reasonOf(outcome)}`];
+  return isLeftBehind(outcome)
+    ? [`${named(outcome)} is not changed: ${outcome.result}: ${reasonOf(outcome)}`]
+    : [];
+}
+
+function dryRunText({ processes, patchset }: LibraryResult): string[] {
+  const lines = processes.map((outcome) => `${named(outcome)} ${dryRunVerb(outcome)}`);
+  return [
+    ...(lines.length > 0 ? lines : [nothingToPatch(patchset)]),
+    'This was a dry run: nothing has been changed.',
+  ];
+}
+
+function dryRunVerb(outcome: ProcessOutcome): string {
+  const objects = outcome.objects.map(({ objectName, level }) => `${objectName} (level ${level})`).join(', ');
+  switch (outcome.result) {
+    case 'would-apply':
+      return `would be patched: ${objects}.`;
+    case 'would-upgrade':
+      return `would be upgraded: ${objects}.`;
+    case 'would-unload':
+      return `would be unpatched: ${objects}.`;
+    case 'unchanged':
+      return `needs nothing: ${objects}.`;
+    default:
+      return `would be left as it is: ${outcome.result}: ${reasonOf(outcome)}`;
+  }
+}
+
+function named({ pid, comm }: ProcessOutcome): string {
+  return `Process ${pid} (${comm === '' ? '?' : comm})`;
+}
+
+function reasonOf({ error, rule }: ProcessOutcome): string {
+  if (rule) {
+    const why = rule.reason === '' ? '' : ` (${rule.reason})`;
+    return `blacklisted by "${rule.text}"${why}, line ${rule.line} of ${rule.file}.`;
+  }
+  if (!error) return 'no reason is known.';
+  const message = error.message.endsWith('.') ? error.message : `${error.message}.`;
+  return `${message} ${error.hint}`.trim();
+}
+
+function count(number: number, noun: string): string {
+  if (number === 1) return `1 ${noun}`;
+  return `${number} ${noun}${noun.endsWith('s') ? 'es' : 's'}`;
+}
