@@ -112,7 +112,7 @@ export const errorTable = {
   FEED_NOT_CACHED: {
     exit: failed,
     http: 404,
-    hint: 'Run kcarectl --update with the patch server reachable.',
+    hint: 'Run kcarectl --lib-update with the patch server reachable.',
   },
   PATCHSET_UNSIGNED: {
     exit: refused,
