@@ -75,7 +75,7 @@ function openForWriting(pid: number): number {
 
 function writeAll(pid: number, descriptor: number, address: RemoteAddress, bytes: Uint8Array): void {
   for (let done = 0; done < bytes.length;) {
-    let count = 0;
+    let count: number;
     try {
       // The declared type of `position` lacks bigint, which Node accepts; user addresses are exact as numbers.
       count = writeSync(descriptor, bytes, done, bytes.length - done, Number(advance(address, done)));
