@@ -55,7 +55,11 @@ export function kcarectlProgram(version: string): Command {
       seconds,
       defaultWaitSeconds,
     )
-    .option('--pid <PID...>', 'Only these processes.', processId)
+    .option(
+      '--pid <PID...>',
+      'Only these processes; several ids with blanks or commas between them.',
+      processIds,
+    )
     .addOption(
       new Option('--root <DIR>', 'Use the configuration, keys, cache and log below this directory.')
         .env('KCARE_ROOT')
@@ -112,7 +116,9 @@ function seconds(text: string): number {
   return value;
 }
 
-function processId(text: string, previous: readonly number[] | undefined): number[] {
-  if (!/^[1-9]\d{0,9}$/.test(text)) throw new InvalidArgumentError('It is not a process id.');
-  return [...(previous ?? []), Number(text)];
+/** One id, or several with commas between them. */
+function processIds(text: string, previous: readonly number[] | undefined): number[] {
+  if (!/^[1-9]\d{0,9}(,[1-9]\d{0,9})*$/.test(text))
+    throw new InvalidArgumentError('It is not a list of process ids.');
+  return [...(previous ?? []), ...text.split(',').map(Number)];
 }

@@ -20,10 +20,10 @@ export function printWarnings(warnings: readonly string[]): void {
   for (const warning of warnings) process.stderr.write(`kcarectl: warning: ${visible(warning)}\n`);
 }
 
-/** As text, or as one line of JSON, on standard error. */
+/** With `asJson` on standard output, where programs look for the result; else as text on standard error. */
 export function printError(error: KcareError, asJson: boolean): void {
-  const text = asJson ? JSON.stringify({ error }) : `kcarectl: ${visible(error.message)}\n${error.hint}`;
-  process.stderr.write(`${text}\n`);
+  if (asJson) printJson({ error });
+  else process.stderr.write(`kcarectl: ${visible(error.message)}\n${error.hint}\n`);
 }
 
 /** Process names and paths are chosen by others: control characters must not reach the terminal. */
