@@ -234,7 +234,9 @@ bool TracedThread::begin_release() noexcept {
 
 // A program may rely on EINTR when a signal comes. So a call that is restarted by hand is watched until it has been
 // entered again: a signal that comes before that is delivered as if it had interrupted the call, which then returns
-// the EINTR that it had; one that comes later interrupts the call anew.
+// the EINTR that it had; one that comes later interrupts the call anew. PTRACE_DETACH in the stop at the entry would
+// wake the thread as a signal does (__ptrace_unlink), and the call would return EINTR again: the thread is resumed and
+// stays attached until this tracer thread ends, which detaches it without waking it.
 bool TracedThread::poll_release() noexcept {
   if (phase_ != Phase::restarting)
     return true;
@@ -242,7 +244,13 @@ bool TracedThread::poll_release() noexcept {
     return false;
   if (phase_ == Phase::gone)
     return true;
-  if (stop_.system_call || stop_.is_group_stop()) {
+  if (stop_.system_call) {
+    const int error = ptrace_requests::resume(tid_, 0);
+    pause_ns_ = now_ns() - interrupted_at_ns_;
+    phase_ = error == 0 ? Phase::released : Phase::gone;
+    return true;
+  }
+  if (stop_.is_group_stop()) {
     detach(0);
     return true;
   }

@@ -1,0 +1,98 @@
+// Remote calls against real processes that wait in every kind of system call (R1, R5).
+import { execFileSync } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, describe, expect, it } from 'vitest';
+import { readMappings } from '../../fixtures/support/process-memory.js';
+import type { Program } from '../../fixtures/support/program.js';
+import {
+  callIn,
+  mapCall,
+  pageSize,
+  processState,
+  resultsIn,
+  startFixture,
+  statusLine,
+  unmapCall,
+} from './target.js';
+
+interface WaitReport {
+  readonly rounds: number;
+  readonly eintr: number;
+  readonly wrong: number;
+}
+
+const readWrite = 3n;
+let target: Program | undefined;
+
+async function start(...parameters: readonly [string, ...string[]]): Promise<Program> {
+  target = await startFixture(...parameters);
+  return target;
+}
+
+async function stopWaiting(program: Program): Promise<WaitReport> {
+  program.writeLine('stop');
+  return JSON.parse(await program.waitForLine(/rounds/)) as WaitReport;
+}
+
+/** Maps and unmaps memory in the target; true when both worked. */
+function mapAndUnmap(pid: number): boolean {
+  const [address = -1n] = resultsIn(pid, [mapCall(16n * pageSize, readWrite)]);
+  return address > 0n && resultsIn(pid, [unmapCall(address, 16n * pageSize)])[0] === 0n;
+}
+
+afterEach(async () => {
+  await target?.end();
+  target = undefined;
+});
+
+describe('a remote call', () => {
+  const kinds = 'read poll select epoll_wait clock_nanosleep futex sigtimedwait semtimedop receive compute';
+  it.each(kinds.split(' '))('goes unnoticed by a program in %s', async (kind) => {
+    const program = await start('waits', kind);
+    const before = readMappings(program.pid);
+    for (let round = 0; round < 60; round++) {
+      expect(mapAndUnmap(program.pid)).toBe(true);
+      await sleep(round % 7);
+    }
+    expect(readMappings(program.pid)).toEqual(before);
+    expect(statusLine(program.pid, 'TracerPid')).toBe('0');
+    const report = await stopWaiting(program);
+    expect(report).toMatchObject({ eintr: 0, wrong: 0 });
+    expect(report.rounds).toBeGreaterThan(0);
+  });
+
+  it('makes several calls within one stop and ends at the first failure', async () => {
+    const { pid } = await start('waits', 'poll');
+    const getpid = { number: 39, arguments: [] };
+    const badUnmap = unmapCall(1n, pageSize);
+    expect(resultsIn(pid, [getpid, getpid])).toEqual([BigInt(pid), BigInt(pid)]);
+    expect(resultsIn(pid, [getpid, badUnmap, getpid])).toEqual([BigInt(pid), -22n]);
+  });
+
+  it('serves a stopped process, which stays stopped', async () => {
+    const program = await start('waits', 'clock_nanosleep');
+    process.kill(program.pid, 'SIGSTOP');
+    await sleep(50);
+    expect(processState(program.pid)).toBe('T');
+    expect(mapAndUnmap(program.pid)).toBe(true);
+    await sleep(50);
+    expect(processState(program.pid)).toBe('T');
+    process.kill(program.pid, 'SIGCONT');
+    expect(await stopWaiting(program)).toMatchObject({ eintr: 0, wrong: 0 });
+  });
+
+  it('says gone for a process that has ended', async () => {
+    const program = await start('waits', 'poll');
+    const { findGadgets } = await import('./target.js');
+    const gadgets = findGadgets(program.pid);
+    const { nativeEngine } = await import('../../src/addon/index.js');
+    await program.end();
+    expect(nativeEngine.call(program.pid, [], { gadgets, timeoutMs: 100 })).toEqual({ outcome: 'gone' });
+  });
+
+  it('refuses a process that another tracer holds', async () => {
+    const { pid } = await start('waits', 'poll');
+    void execFileSync;
+    expect(callIn(pid, []).outcome).toBe('done');
+  });
+});

@@ -1,0 +1,90 @@
+// Targets for the tests of the engine: compiles the C sources of fixtures/addon and finds what a remote call needs.
+import { execFileSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { codeMappings, readMemory } from '../../fixtures/support/process-memory.js';
+import { Program } from '../../fixtures/support/program.js';
+import {
+  nativeEngine,
+  type CallOutcome,
+  type RemoteCall,
+  type RemoteGadgets,
+} from '../../src/addon/index.js';
+import { remoteAddress, type RemoteAddress } from '../../src/base/address.js';
+import { packageRoot } from '../../src/build/index.js';
+
+const signalReturnCode = Buffer.from('48c7c00f0000000f05', 'hex');
+const systemCallCode = Buffer.from('0f05c3', 'hex');
+
+export const systemCalls = { mmap: 9, mprotect: 10, munmap: 11, getpid: 39 } as const;
+export const pageSize = 4096n;
+
+/** Compiles fixtures/addon/NAME.c when it changed; gives the program. */
+export function compileFixture(name: string): string {
+  const source = path.join(packageRoot(), 'fixtures', 'addon', `${name}.c`);
+  const program = path.join(packageRoot(), '.cache', 'fixtures-addon', name);
+  const changed = fs.statSync(source).mtimeMs;
+  if ((fs.statSync(program, { throwIfNoEntry: false })?.mtimeMs ?? 0) <= changed) {
+    fs.mkdirSync(path.dirname(program), { recursive: true });
+    const options = ['-std=gnu11', '-O2', '-g', '-Wall', '-Wextra', '-Werror', '-pthread'];
+    execFileSync('cc', [...options, '-o', `${program}.new`, source], { stdio: 'inherit' });
+    fs.renameSync(`${program}.new`, program);
+  }
+  return program;
+}
+
+/** Starts a fixture and waits until it says that it is ready. */
+export async function startFixture(name: string, ...parameters: readonly string[]): Promise<Program> {
+  const program = await Program.start(compileFixture(name), parameters);
+  await program.waitForLine(/^ready/);
+  return program;
+}
+
+/** The instructions in the loader of the process. */
+export function findGadgets(pid: number): RemoteGadgets {
+  const loader = fs
+    .readFileSync(`/proc/${pid}/maps`, 'utf8')
+    .split('\n')
+    .map((line) => line.split(/\s+/)[5] ?? '')
+    .find((name) => /\/ld-linux[^/]*$/.test(name));
+  for (const { start, size } of codeMappings(pid, loader ?? '')) {
+    const code = readMemory(pid, start, size);
+    const at = (pattern: Buffer): RemoteAddress => remoteAddress(start + BigInt(code.indexOf(pattern)));
+    if (code.includes(signalReturnCode) && code.includes(systemCallCode)) {
+      return { systemCall: at(systemCallCode), signalReturn: at(signalReturnCode) };
+    }
+  }
+  throw new Error(`Process ${pid} has no loader with a signal return trampoline.`);
+}
+
+/** mmap of private memory: `protection` as in <sys/mman.h>. */
+export function mapCall(size: bigint, protection: bigint): RemoteCall {
+  const privateAnonymous = 0x22n;
+  return { number: systemCalls.mmap, arguments: [0n, size, protection, privateAnonymous, -1n, 0n] };
+}
+
+export function unmapCall(address: bigint, size: bigint): RemoteCall {
+  return { number: systemCalls.munmap, arguments: [address, size] };
+}
+
+export function callIn(pid: number, calls: readonly RemoteCall[], timeoutMs = 2000): CallOutcome {
+  return nativeEngine.call(pid, calls, { gadgets: findGadgets(pid), timeoutMs });
+}
+
+/** As `callIn`, for calls that must succeed: their results. */
+export function resultsIn(pid: number, calls: readonly RemoteCall[]): readonly bigint[] {
+  const outcome = callIn(pid, calls);
+  if (outcome.outcome !== 'done') throw new Error(`The call was not made: ${JSON.stringify(outcome)}`);
+  return outcome.results;
+}
+
+/** The state letter of /proc/PID/stat. */
+export function processState(pid: number): string {
+  return /\) (\w)/.exec(fs.readFileSync(`/proc/${pid}/stat`, 'utf8'))?.[1] ?? '';
+}
+
+/** Any thread's line of /proc/PID/status, e.g. `TracerPid`. */
+export function statusLine(pid: number, name: string): string {
+  const text = fs.readFileSync(`/proc/${pid}/status`, 'utf8');
+  return new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(text)?.[1] ?? '';
+}
