@@ -7,7 +7,7 @@ import { KcareError, asKcareError } from '../base/errors.js';
 import { asFeedError } from './failures.js';
 import { type FeedFetcher, withoutPassword } from './fetcher.js';
 import { writeAtomically } from './safe-files.js';
-import { readMetadata, verifyMetadata } from './verify.js';
+import { readMetadata, verifyMetadata, verifySnapshot } from './verify.js';
 
 /** The error to throw for what `Updater.refresh` threw. `staging` is its metadata directory. */
 export async function explainRefresh(
@@ -39,15 +39,10 @@ async function verifyFetched(fetcher: FeedFetcher, staging: string, metadataUrl:
   const timestamp = await stored('timestamp.json');
   const { version } = readMetadata('timestamp', timestamp).signed.snapshotMeta;
   const snapshot = fetched(`${version}.snapshot.json`) ?? (await stored('snapshot.json'));
-  const targetsVersion = (): number | undefined =>
-    readMetadata('snapshot', snapshot).signed.meta['targets.json']?.version;
-  let targets = await stored('targets.json');
-  try {
-    targets = fetched(`${targetsVersion() ?? 0}.targets.json`) ?? targets;
-  } catch {
-    // A snapshot that cannot be parsed is what verifyMetadata will report, after its hash.
-  }
-  verifyMetadata(root, { timestamp, snapshot, targets }, false);
+  const { snapshot: verified } = verifySnapshot(root, { timestamp, snapshot }, false);
+  const targets = fetched(`${verified.signed.meta['targets.json']?.version ?? 0}.targets.json`);
+  // Without fetched targets the updater never came to them.
+  if (targets !== undefined) verifyMetadata(root, { timestamp, snapshot, targets }, false);
 }
 
 /** The updater keeps only the words of a failed write: write again to learn the system's error. */

@@ -82,9 +82,18 @@ export function mergePatches(
   if (conflicts.length > 0) {
     throw new KcareError('FEED_CONFLICT', `Nothing was published: ${conflicts.join('; ')}.`, { conflicts });
   }
-  for (const buildId of without) {
-    if (!merged.delete(buildId))
-      throw new KcareError('USAGE', `No patch of the feed has the build-id ${buildId}.`);
-  }
+  for (const buildId of without) merged.delete(buildId);
   return [...merged.values()].sort((a, b) => (a.buildId < b.buildId ? -1 : 1));
+}
+
+/** Throws USAGE for a build-id that no patch of the feed ever had: it is mistyped. */
+export function checkBuildIds(
+  without: readonly string[],
+  published: Readonly<Record<string, TargetFile>>,
+): void {
+  for (const buildId of without) {
+    if (!Object.keys(published).some((path) => path.startsWith(`patches/${buildId}-`))) {
+      throw new KcareError('USAGE', `No patch of the feed has the build-id ${buildId}.`);
+    }
+  }
 }

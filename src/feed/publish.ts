@@ -6,7 +6,7 @@ import { KcareError } from '../base/errors.js';
 import { feedListPath, feedPrefix, hashedPath, nextPatchsetName, patchPath, patchsetPath } from './names.js';
 import { isPatchsetName } from './names.js';
 import { signDetached } from './openpgp.js';
-import { type FeedPatch, mergePatches, readFeedPatches } from './merge.js';
+import { type FeedPatch, checkBuildIds, mergePatches, readFeedPatches } from './merge.js';
 import { type PublisherKeys, openPublisherKeys, publisherLock } from './publisher-keys.js';
 import {
   type Lifetimes,
@@ -74,6 +74,7 @@ export async function publish(options: PublishOptions): Promise<PublishResult> {
     };
     const newest = list.at(-1)?.name;
     const without = options.without ?? [];
+    checkBuildIds(without, feed.repository.targets.targets);
     const named = list.find(({ name }) => name === options.patchset)?.name;
     if (await alreadyHolds(feed.repository, named ?? newest, patches, without)) {
       if (options.patchset === undefined || named !== undefined || patches.length === 0) {

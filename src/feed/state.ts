@@ -10,7 +10,10 @@ import { feedListPath, hashedPath, limits, patchsetPath } from './names.js';
 import { verifyDetached } from './openpgp.js';
 import { type PatchEntry, type ReleasedPatchset, parseFeedList, parsePatchsetIndex } from './schema.js';
 
-/** Chooses one of `patchsets` (oldest first) by name; undefined: none of them. */
+/**
+ * Chooses one of `patchsets` (oldest first) by name; undefined: none of them. Offline, `patchsets` are those whose index
+ * is cached.
+ */
 export type SelectPatchset = (patchsets: readonly ReleasedPatchset[]) => string | undefined;
 
 /** The bytes of a patch whose length, hash and both signatures were verified (R4). */
@@ -56,7 +59,8 @@ export async function openState(source: StateSource): Promise<FeedState> {
   const empty = { ...common, patchset: undefined, patches: [], signedBy: undefined };
   const none = (): Promise<undefined> => Promise.resolve(undefined);
   const patchsets = parseFeedList(await loadTarget(source, feedListPath, limits.feedList));
-  const patchset = source.select === undefined ? patchsets.at(-1)?.name : source.select(patchsets);
+  const usable = source.fetcher === undefined ? await cachedOnes(source, patchsets) : patchsets;
+  const patchset = source.select === undefined ? usable.at(-1)?.name : source.select(usable);
   if (patchset === undefined) return { ...empty, patchsets, patchFor: none };
   if (!patchsets.some(({ name }) => name === patchset)) {
     throw new KcareError('PATCHSET_UNKNOWN', `The feed "${source.prefix}" has no patchset ${patchset}.`);
@@ -81,6 +85,24 @@ export async function openState(source: StateSource): Promise<FeedState> {
     return { bytes, sha256: entry.sha256, buildId, level: entry.level, patchset };
   };
   return { ...common, patchset, patchsets, patches, signedBy, patchFor };
+}
+
+/** Offline one can only choose among the patchsets whose index was downloaded before. */
+async function cachedOnes(
+  source: StateSource,
+  patchsets: readonly ReleasedPatchset[],
+): Promise<readonly ReleasedPatchset[]> {
+  const cached: ReleasedPatchset[] = [];
+  for (const one of patchsets) {
+    const target = findTarget(source, patchsetPath(one.name));
+    const bytes =
+      target && (await readCachedTarget(source.cache, target.hashes['sha256'] ?? '', target.length));
+    if (bytes !== undefined) cached.push(one);
+  }
+  if (cached.length === 0 && patchsets.length > 0) {
+    throw new KcareError('FEED_NOT_CACHED', 'No patchset of the feed is in the cache.');
+  }
+  return cached;
 }
 
 /** The index (OpenPGP) and the metadata (role keys) must name the same bytes: no mix and match. */

@@ -101,45 +101,55 @@ export interface StoredMetadata {
 
 /**
  * Verifies timestamp, snapshot and targets under a trusted root: signatures, the chain of versions, lengths and hashes,
- * and that nothing has expired. `allowExpired` leaves out only the last check.
+ * and that nothing has expired. `allowExpired` leaves out only the last check. `expires` is the earliest expiry.
  */
 export function verifyMetadata(
   root: Metadata<Root>,
   stored: StoredMetadata,
   allowExpired: boolean,
 ): { readonly targets: Targets; readonly expires: Date } {
+  const { timestamp, snapshot } = verifySnapshot(root, stored, allowExpired);
+  const targetsMeta = snapshot.signed.meta['targets.json'];
+  if (targetsMeta === undefined) {
+    throw new KcareError('FEED_MALFORMED', 'snapshot.json does not name targets.json.');
+  }
+  fits(() => targetsMeta.verify(stored.targets), 'targets.json');
+  const targets = readMetadata('targets', stored.targets);
+  delegate(root, 'targets', targets, 'targets.json');
+  sameVersion(targets.signed.version, targetsMeta.version, 'targets.json');
+  if (!allowExpired) unexpired(targets, 'targets.json');
+  const times = [root, timestamp, snapshot, targets].map((part) => Date.parse(part.signed.expires));
+  return { targets: targets.signed, expires: new Date(Math.min(...times)) };
+}
+
+/** The first half of {@link verifyMetadata}: root, timestamp and snapshot. */
+export function verifySnapshot(
+  root: Metadata<Root>,
+  stored: Pick<StoredMetadata, 'timestamp' | 'snapshot'>,
+  allowExpired: boolean,
+): { readonly timestamp: Metadata<Timestamp>; readonly snapshot: Metadata<Snapshot> } {
+  if (!allowExpired) unexpired(root, 'root.json');
   const timestamp = readMetadata('timestamp', stored.timestamp);
   delegate(root, 'timestamp', timestamp, 'timestamp.json');
+  if (!allowExpired) unexpired(timestamp, 'timestamp.json');
   const snapshotMeta = timestamp.signed.snapshotMeta;
   fits(() => snapshotMeta.verify(stored.snapshot), 'snapshot.json');
   const snapshot = readMetadata('snapshot', stored.snapshot);
   delegate(root, 'snapshot', snapshot, 'snapshot.json');
   sameVersion(snapshot.signed.version, snapshotMeta.version, 'snapshot.json');
-  const targetsMeta = snapshot.signed.meta['targets.json'];
-  if (targetsMeta === undefined)
-    throw new KcareError('FEED_MALFORMED', 'snapshot.json does not name targets.json.');
-  fits(() => targetsMeta.verify(stored.targets), 'targets.json');
-  const targets = readMetadata('targets', stored.targets);
-  delegate(root, 'targets', targets, 'targets.json');
-  sameVersion(targets.signed.version, targetsMeta.version, 'targets.json');
-  const parts = { root, timestamp, snapshot, targets };
-  if (!allowExpired) {
-    for (const [name, part] of Object.entries(parts)) {
-      if (part.signed.isExpired() || Number.isNaN(Date.parse(part.signed.expires))) {
-        throw new KcareError('FEED_EXPIRED', `${name}.json of the feed expired on ${part.signed.expires}.`);
-      }
-    }
-  }
-  const times = Object.values(parts).map((part) => Date.parse(part.signed.expires));
-  return { targets: targets.signed, expires: new Date(Math.min(...times)) };
+  if (!allowExpired) unexpired(snapshot, 'snapshot.json');
+  return { timestamp, snapshot };
 }
 
-function delegate(
-  by: Metadata<Root>,
-  role: keyof MetadataTypes,
-  file: Metadata<Root> | Metadata<Timestamp> | Metadata<Snapshot> | Metadata<Targets>,
-  name: string,
-): void {
+function unexpired(file: AnyMetadata, name: string): void {
+  const { expires } = file.signed;
+  if (!file.signed.isExpired() && !Number.isNaN(Date.parse(expires))) return;
+  throw new KcareError('FEED_EXPIRED', `${name} of the feed expired on ${expires}.`);
+}
+
+type AnyMetadata = Metadata<Root> | Metadata<Timestamp> | Metadata<Snapshot> | Metadata<Targets>;
+
+function delegate(by: Metadata<Root>, role: keyof MetadataTypes, file: AnyMetadata, name: string): void {
   fits(() => by.verifyDelegate(role, file), name);
 }
 
