@@ -180,7 +180,15 @@ export function asKcareError(thrown: unknown): KcareError {
   const message = thrown instanceof Error ? thrown.message : String(thrown);
   const systemCode = thrown instanceof Error && 'code' in thrown ? thrown.code : undefined;
   const code = (
-    { EACCES: 'NOT_PERMITTED', EPERM: 'NOT_PERMITTED', ENOSPC: 'NO_SPACE', ENOENT: 'FILE_MISSING' } as const
+    {
+      EACCES: 'NOT_PERMITTED',
+      EPERM: 'NOT_PERMITTED',
+      ENOSPC: 'NO_SPACE',
+      ENOENT: 'FILE_MISSING',
+      ENOTDIR: 'FILE_MISSING',
+      EROFS: 'NOT_PERMITTED',
+      EDQUOT: 'NO_SPACE',
+    } as const
   )[String(systemCode)];
   return new KcareError(code ?? 'INTERNAL', message, {}, { cause: thrown });
 }
