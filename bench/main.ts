@@ -6,7 +6,7 @@ import { LocalHost } from '../fixtures/support/local-host.js';
 import { fixtureProgram, opensslEnvironment } from '../fixtures/support/openssl.js';
 import { buildOpensslPatch } from '../fixtures/support/patches.js';
 import { Program } from '../fixtures/support/program.js';
-import { measureUpdate, type Bench, type Sample } from './measure.js';
+import { measureUpdate, privateDirty, type Bench, type Sample } from './measure.js';
 import { formatTable, summarize, type Row } from './summary.js';
 
 interface Scenario {
@@ -42,11 +42,11 @@ async function runScenario(
       await program.waitForLine(/^ready$/);
     }
     const samples: Sample[] = [];
+    const dirtyBefore = privateDirty(programs);
+    const measure = (): Promise<Sample> => measureUpdate(bench, programs, scenario.threads > 0, dirtyBefore);
     // The first run warms caches of files and pages; it does not count.
-    await measureUpdate(bench, programs, scenario.threads > 0);
-    while (samples.length < scenario.repetitions) {
-      samples.push(await measureUpdate(bench, programs, scenario.threads > 0));
-    }
+    await measure();
+    while (samples.length < scenario.repetitions) samples.push(await measure());
     return samples;
   } finally {
     await Promise.all(programs.map((program) => program.end()));

@@ -63,28 +63,32 @@ async function askGap(program: Program): Promise<number> {
   return Number(line.slice('gap='.length)) / 1000;
 }
 
-const privateDirty = (programs: readonly Program[]): number =>
+/** Private dirty memory of all `programs`, KiB. */
+export const privateDirty = (programs: readonly Program[]): number =>
   programs.reduce((sum, { pid }) => sum + readKibibytes(pid, 'smaps_rollup', 'Private_Dirty'), 0);
 
-/** Patches all `programs`, measures, and unpatches them. */
+/**
+ * Patches all `programs`, measures, and unpatches them. `dirtyBefore` is their private dirty memory before they were
+ * patched for the first time: a page of code that was written once stays a private copy, also after unloading.
+ */
 export async function measureUpdate(
   bench: Bench,
   programs: readonly Program[],
   hasBusyThread: boolean,
+  dirtyBefore: number,
 ): Promise<Sample> {
-  const pids = programs.map(({ pid }) => pid).join(',');
+  const pids = programs.map(({ pid }) => String(pid));
   const [first] = programs;
   if (!first) throw new Error('There is no target.');
   if (hasBusyThread) await askGap(first);
-  const before = privateDirty(programs);
-  const { outcomes, commandMs, agentMib } = await runMeasured(bench, ['--lib-update', '--pid', pids]);
+  const { outcomes, commandMs, agentMib } = await runMeasured(bench, ['--lib-update', '--pid', ...pids]);
   const seenGapUs = hasBusyThread ? await askGap(first) : NaN;
-  const added = privateDirty(programs) - before;
+  const added = privateDirty(programs) - dirtyBefore;
   const applied = outcomes.filter(({ result }) => result === 'applied');
   if (applied.length !== programs.length) {
     throw new Error(`${applied.length} of ${programs.length} targets were patched.`);
   }
-  await runMeasured(bench, ['--lib-unload', '--pid', pids]);
+  await runMeasured(bench, ['--lib-unload', '--pid', ...pids]);
   const largest = (pick: (outcome: UpdateOutcome) => number | undefined): number =>
     Math.max(...applied.map((outcome) => pick(outcome) ?? NaN)) / 1000;
   return {

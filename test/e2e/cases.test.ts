@@ -30,7 +30,7 @@ let host: LocalHost;
 let targets: Target[];
 let mappingsBefore: Map<number, string[]>;
 
-const pidList = (): string => targets.map(({ program }) => program.pid).join(',');
+const pids = (): string[] => ['--pid', ...targets.map(({ program }) => String(program.pid))];
 
 async function startTargets(environment: Record<string, string>): Promise<Target[]> {
   const single = opensslCases.map(async (name) => ({
@@ -75,7 +75,7 @@ afterAll(async () => {
 
 describe('kcarectl --lib-update', () => {
   test('fixes every running process', async () => {
-    const { exitCode, stdout, stderr } = await host.kcarectl('--lib-update', '--pid', pidList(), '--json');
+    const { exitCode, stdout, stderr } = await host.kcarectl('--lib-update', ...pids(), '--json');
     expect(exitCode, stderr).toBe(0);
     const outcomes = parseUpdate(stdout);
     for (const { name, program } of targets) {
@@ -85,17 +85,15 @@ describe('kcarectl --lib-update', () => {
   });
 
   test('reports what is patched, in which process, with every CVE', async () => {
-    const info = parseInfo((await host.kcarectl('--lib-info', '--pid', pidList(), '--json')).stdout);
+    const info = parseInfo((await host.kcarectl('--lib-info', ...pids(), '--json')).stdout);
     expect(info.map(({ pid }) => pid).sort()).toEqual(targets.map(({ program }) => program.pid).sort());
-    const patches = parsePatchInfo(
-      (await host.kcarectl('--lib-patch-info', '--pid', pidList(), '--json')).stdout,
-    );
+    const patches = parsePatchInfo((await host.kcarectl('--lib-patch-info', ...pids(), '--json')).stdout);
     expect([...new Set(patches.map(({ cve }) => cve))].sort()).toEqual([...opensslCases].sort());
   });
 
   test('finds nothing to do the second time', async () => {
     const before = targets.map(({ program }) => readMappings(program.pid));
-    const { exitCode, stdout, stderr } = await host.kcarectl('--lib-update', '--pid', pidList(), '--json');
+    const { exitCode, stdout, stderr } = await host.kcarectl('--lib-update', ...pids(), '--json');
     expect(exitCode, stderr).toBe(0);
     expect(new Set(parseUpdate(stdout).map(({ result }) => result))).toEqual(new Set(['unchanged']));
     expect(targets.map(({ program }) => readMappings(program.pid))).toEqual(before);
@@ -110,7 +108,7 @@ describe('kcarectl --lib-update', () => {
 
 describe('kcarectl --lib-unload', () => {
   test('gives every process its old code and its old mappings back (R7)', async () => {
-    const { exitCode, stderr } = await host.kcarectl('--lib-unload', '--pid', pidList());
+    const { exitCode, stderr } = await host.kcarectl('--lib-unload', ...pids());
     expect(exitCode, stderr).toBe(0);
     await everyTargetSays('vulnerable');
     expectUntouchedMemory();
@@ -119,10 +117,10 @@ describe('kcarectl --lib-unload', () => {
 
 test(`${rounds} times to and fro, every process follows every time and none dies`, async () => {
   for (let round = 1; round <= rounds; round++) {
-    const updated = await host.kcarectl('--lib-update', '--pid', pidList());
+    const updated = await host.kcarectl('--lib-update', ...pids());
     expect(updated.exitCode, `round ${round}: ${updated.stdout}${updated.stderr}`).toBe(0);
     await everyTargetSays('fixed');
-    const unloaded = await host.kcarectl('--lib-unload', '--pid', pidList());
+    const unloaded = await host.kcarectl('--lib-unload', ...pids());
     expect(unloaded.exitCode, `round ${round}: ${unloaded.stdout}${unloaded.stderr}`).toBe(0);
     await everyTargetSays('vulnerable');
   }

@@ -47,7 +47,7 @@ test(`${workers} workers are patched and unpatched ${rounds} times under HTTPS l
     await load.waitForRequests(100);
     const mappings = pids.map((pid) => codeNames(pid));
     for (let round = 1; round <= rounds; round++) {
-      const updated = await host.kcarectl('--lib-update', '--pid', pids.join(','), '--json');
+      const updated = await host.kcarectl('--lib-update', '--pid', ...pids.map(String), '--json');
       expect(updated.exitCode, `round ${round}: ${updated.stdout}${updated.stderr}`).toBe(0);
       expect(parseUpdate(updated.stdout).map(({ pid, result }) => ({ pid, result }))).toEqual(
         pids.map((pid) => ({ pid, result: 'applied' })),
@@ -55,7 +55,7 @@ test(`${workers} workers are patched and unpatched ${rounds} times under HTTPS l
       // Requests are served by patched processes before the patch goes again.
       await load.waitForRequests(20);
       for (const pid of pids) expect(countChangedCodeBytes(pid, libcrypto)).toBeGreaterThan(0);
-      const unloaded = await host.kcarectl('--lib-unload', '--pid', pids.join(','));
+      const unloaded = await host.kcarectl('--lib-unload', '--pid', ...pids.map(String));
       expect(unloaded.exitCode, `round ${round}: ${unloaded.stdout}${unloaded.stderr}`).toBe(0);
       await load.waitForRequests(20);
     }

@@ -113,8 +113,8 @@ describe('a feed that cannot be trusted (R4)', () => {
   afterEach(expectUntouched);
 
   async function expectRefusal(host: LocalHost, code: string): Promise<void> {
-    const { exitCode, stdout } = await host.kcarectl('--lib-update', '--pid', String(program.pid), '--json');
-    expect(parseFailure(stdout).code).toBe(code);
+    const { exitCode, stderr } = await host.kcarectl('--lib-update', '--pid', String(program.pid), '--json');
+    expect(parseFailure(stderr).code).toBe(code);
     expect(exitCode).toBe(2);
   }
 
