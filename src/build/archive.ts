@@ -89,7 +89,7 @@ export async function availableVersions(
     sourceDirectory(work, packages.source, wanted.runs),
     sourceDirectory(work, packages.source, wanted.fixed),
   ].every((directory) => existsSync(directory));
-  if (cached) return { ...wanted, substituted: false };
+  if (cached) return { runs: wanted.runs, fixed: wanted.fixed, substituted: false };
   return withLock(path.join(work, 'binary'), async () => {
     const apt = await PrivateApt.open(work);
     if (!apt.isUpdated) await apt.update();

@@ -15,6 +15,13 @@ export interface CompiledUnit {
 /** Each function and each datum in a section of its own, so that untouched ones compare equal. */
 export const sectionFlags = ['-ffunction-sections', '-fdata-sections'] as const;
 
+/** What an old header would not know must not become a guess of the compiler; without effect on the code. */
+const strictness = [
+  '-Werror=implicit-function-declaration',
+  '-Werror=int-conversion',
+  '-Werror=incompatible-pointer-types',
+];
+
 let compilerVersion: Promise<string> | undefined;
 
 /**
@@ -43,7 +50,7 @@ export async function compileUnit(
       await writeFile(source, text);
       await run(
         command.compiler,
-        [...flags, '-w', `-fopt-info-inline-optimized=${inlining}`, '-c', '-o', object, source],
+        [...flags, ...strictness, `-fopt-info-inline-optimized=${inlining}`, '-c', '-o', object, source],
         { directory: tree.buildDirectory, environment: tree.environment },
       );
       const notes = existsSync(inlining) ? await readFile(inlining, 'utf8') : '';

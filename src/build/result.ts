@@ -46,8 +46,4 @@ export class Refusals {
   get all(): Refusal[] {
     return [...this.byText.values()];
   }
-
-  get any(): boolean {
-    return this.byText.size > 0;
-  }
 }
