@@ -17,7 +17,7 @@ const characterClasses: Readonly<Record<string, string>> = {
   xdigit: 'A-Fa-f0-9',
 };
 
-const syntaxCharacter = /[\\^$.*+?()[\]{}|/-]/;
+const syntaxCharacter = /[\\^$.*+?()[\]{}|/]/;
 
 /**
  * A RegExp that accepts exactly the strings which `expression` matches as a whole. What POSIX leaves undefined
@@ -36,9 +36,14 @@ function wrong(problem: string): KcareError {
   return new KcareError('USAGE', `not a POSIX extended regular expression: ${problem}`);
 }
 
-/** A JavaScript escape for one character that has no special meaning where it stands. */
+/** One character that has no special meaning where it stands, outside of brackets. */
 function literal(character: string): string {
   return syntaxCharacter.test(character) ? `\\${character}` : character;
+}
+
+/** The same within brackets, where a dash has a meaning. */
+function bracketLiteral(character: string): string {
+  return character === '-' ? '\\-' : literal(character);
 }
 
 class Translator {
@@ -154,7 +159,7 @@ class Translator {
     this.position += 1 + Array.from(name).length + 2;
     if (kind !== ':') {
       if (Array.from(name).length !== 1) throw wrong(`collating element "${name}"`);
-      return literal(name);
+      return bracketLiteral(name);
     }
     const found = characterClasses[name];
     if (!Object.hasOwn(characterClasses, name) || found === undefined)
@@ -164,9 +169,9 @@ class Translator {
 
   private range(from: string): string {
     const end = this.input[this.position + 1];
-    if (this.input[this.position] !== '-' || end === undefined || end === ']') return literal(from);
+    if (this.input[this.position] !== '-' || end === undefined || end === ']') return bracketLiteral(from);
     if (end === '[') throw wrong('a range that ends in "["');
     this.position += 2;
-    return `${literal(from)}-${literal(end)}`;
+    return `${bracketLiteral(from)}-${bracketLiteral(end)}`;
   }
 }
