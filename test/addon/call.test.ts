@@ -1,17 +1,19 @@
 // Remote calls against real processes that wait in every kind of system call (R1, R5).
-import { execFileSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
+import { nativeEngine } from '../../src/addon/index.js';
 import { readMappings } from '../../fixtures/support/process-memory.js';
 import type { Program } from '../../fixtures/support/program.js';
 import {
   callIn,
+  findGadgets,
   mapCall,
   pageSize,
   processState,
   resultsIn,
   startFixture,
   statusLine,
+  stopAllThreads,
   unmapCall,
 } from './target.js';
 
@@ -45,13 +47,14 @@ afterEach(async () => {
   target = undefined;
 });
 
-describe('a remote call', () => {
+describe('a remote call and a stop of all threads', () => {
   const kinds = 'read poll select epoll_wait clock_nanosleep futex sigtimedwait semtimedop receive compute';
-  it.each(kinds.split(' '))('goes unnoticed by a program in %s', async (kind) => {
+  it.each(kinds.split(' '))('go unnoticed by a program in %s', async (kind) => {
     const program = await start('waits', kind);
     const before = readMappings(program.pid);
     for (let round = 0; round < 60; round++) {
       expect(mapAndUnmap(program.pid)).toBe(true);
+      expect(stopAllThreads(program.pid).outcome).toBe('committed');
       await sleep(round % 7);
     }
     expect(readMappings(program.pid)).toEqual(before);
@@ -83,16 +86,41 @@ describe('a remote call', () => {
 
   it('says gone for a process that has ended', async () => {
     const program = await start('waits', 'poll');
-    const { findGadgets } = await import('./target.js');
     const gadgets = findGadgets(program.pid);
-    const { nativeEngine } = await import('../../src/addon/index.js');
     await program.end();
     expect(nativeEngine.call(program.pid, [], { gadgets, timeoutMs: 100 })).toEqual({ outcome: 'gone' });
   });
 
   it('refuses a process that another tracer holds', async () => {
+    const program = await start('signals', 'traced');
+    const pid = Number(program.lines[0]?.replace('ready ', ''));
+    await expect.poll(() => statusLine(pid, 'TracerPid')).toBe(`${program.pid}`);
+    expect(() => callIn(pid, [])).toThrow(expect.objectContaining({ code: 'TARGET_TRACED' }));
+    expect(() => stopAllThreads(pid)).toThrow(expect.objectContaining({ code: 'TARGET_TRACED' }));
+  });
+
+  it('refuses an address that is no signal return trampoline', async () => {
     const { pid } = await start('waits', 'poll');
-    void execFileSync;
-    expect(callIn(pid, []).outcome).toBe('done');
+    const { systemCall } = findGadgets(pid);
+    const gadgets = { systemCall, signalReturn: systemCall };
+    expect(() => nativeEngine.call(pid, [], { gadgets, timeoutMs: 100 })).toThrow(
+      expect.objectContaining({ code: 'TARGET_UNSUPPORTED' }),
+    );
+  });
+
+  it('refuses a system call that might have to be restarted', async () => {
+    const { pid } = await start('waits', 'poll');
+    expect(() => callIn(pid, [{ number: 0, arguments: [] }])).toThrow(/must not be made/);
+  });
+
+  it('maps executable memory in a process whose seccomp filter forbids that, and leaves the filter in force', async () => {
+    const readExecute = 5n;
+    const program = await start('confined');
+    const [address = -1n] = resultsIn(program.pid, [mapCall(pageSize, readExecute)]);
+    expect(address).toBeGreaterThan(0n);
+    expect(resultsIn(program.pid, [unmapCall(address, pageSize)])).toEqual([0n]);
+    expect(program.isAlive).toBe(true);
+    program.writeLine('try');
+    await expect.poll(() => program.isAlive).toBe(false);
   });
 });

@@ -88,3 +88,14 @@ export function statusLine(pid: number, name: string): string {
   const text = fs.readFileSync(`/proc/${pid}/status`, 'utf8');
   return new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(text)?.[1] ?? '';
 }
+
+/** Stops all threads and lets them go, without writing anything. */
+export function stopAllThreads(pid: number): CommitOutcome {
+  return nativeEngine.commit(pid, {
+    writes: [],
+    guarded: [],
+    states: [],
+    timeoutMs: 1000,
+    examine: () => true,
+  });
+}
