@@ -15,7 +15,7 @@ export function branchBefore(code: Uint8Array, at: number): boolean {
  * Returns the offset of the field to relocate, or undefined (nothing changed) where the instruction has no such form.
  */
 export function relaxLoad(code: Uint8Array, at: number): number | undefined {
-  const [opcode, operand = 0] = [code[at - 2], code[at - 1] ?? 0];
+  const [opcode, operand] = [code[at - 2] ?? 0, code[at - 1] ?? 0];
   if (opcode === 0x8b && (operand & 0xc7) === 0x05) {
     code[at - 2] = 0x8d;
     return at;
