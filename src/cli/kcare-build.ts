@@ -97,7 +97,7 @@ function describe({ outcome, file, patch, refusals, versions }: BuildResult): st
   if (patch && file !== undefined) {
     const { metadata, hunks, buildId } = patch;
     lines.push(
-      `${file}`,
+      file,
       `  ${metadata.objectName} of ${metadata.package} ${metadata.packageVersion}, build-id ${buildId}, level ${metadata.level}`,
       ...hunks.map(
         ({ kind, name, address, size }) => `  ${kind} ${name} at 0x${address.toString(16)}, ${size} bytes`,
