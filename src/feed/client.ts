@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import type { Key } from 'openpgp';
 import { Updater } from 'tuf-js';
-import { KcareError } from '../base/errors.js';
+import { KcareError, asKcareError } from '../base/errors.js';
 import {
   type FeedCache,
   activateGeneration,
@@ -79,7 +79,7 @@ export async function updateFeed(options: UpdateOptions): Promise<FeedState> {
     return state;
   } catch (error) {
     await dropGeneration(staging);
-    throw asFeedError(error, withoutPassword(place.base.href));
+    throw asKcareError(error);
   }
 }
 
@@ -102,7 +102,9 @@ export async function cachedFeed(options: CachedOptions): Promise<FeedState> {
     const verified = verifyMetadata(root, stored, options.allowExpired ?? false);
     return await openState({ ...place, ...verified, select: options.select });
   } catch (error) {
-    throw asFeedError(error, `The cached feed in ${generation}`);
+    const failure = asKcareError(error);
+    if (failure.code !== 'FILE_MISSING') throw failure;
+    throw new KcareError('FEED_NOT_CACHED', 'The cache is not complete.', {}, { cause: error });
   }
 }
 

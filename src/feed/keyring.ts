@@ -3,7 +3,7 @@ import { readFile, readdir, rm, stat } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Key } from 'openpgp';
-import { KcareError } from '../base/errors.js';
+import { KcareError, asKcareError } from '../base/errors.js';
 import { limits } from './names.js';
 import { type KeyDescription, describeKey, readPublicKey } from './openpgp.js';
 import { readSafeFile, safeDirectory, writeAtomically } from './safe-files.js';
@@ -68,7 +68,9 @@ export async function requireKeys(keyDirectory: string): Promise<readonly Key[]>
 }
 
 async function readKeyFile(path: string): Promise<Buffer> {
-  const status = await stat(path);
+  const status = await stat(path).catch((error: unknown) => {
+    throw asKcareError(error);
+  });
   if (!status.isFile()) throw new KcareError('KEY_INVALID', `${path} is not a file.`);
   if (status.size > limits.openpgpKey) throw new KcareError('KEY_INVALID', `${path} is too large for a key.`);
   return await readFile(path);

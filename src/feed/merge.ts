@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { TargetFile } from '@tufjs/models';
-import { KcareError } from '../base/errors.js';
+import { KcareError, asKcareError } from '../base/errors.js';
 import { readPatch } from '../patchfile/index.js';
 import { limits, patchPath } from './names.js';
 import type { PatchEntry } from './schema.js';
@@ -16,7 +16,9 @@ export interface FeedPatch {
 export async function readFeedPatches(files: readonly string[]): Promise<FeedPatch[]> {
   const patches: FeedPatch[] = [];
   for (const file of files) {
-    const bytes = await readFile(file);
+    const bytes = await readFile(file).catch((error: unknown) => {
+      throw asKcareError(error);
+    });
     if (bytes.length > limits.patch) {
       throw new KcareError(
         'FEED_CONFLICT',

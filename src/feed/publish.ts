@@ -183,12 +183,14 @@ async function withFeed<T>(
   const signing = { now, lifetimes };
   const keys = await openPublisherKeys(options.keyDirectory, prefix, create ? { now } : undefined);
   return await publisherLock(keys, async () => {
-    let repository = await openRepository(directory, keys.roleDirectory);
+    const open = async (): Promise<Repository | undefined> =>
+      await openRepository(directory, keys.roleDirectory, prefix, keys.openpgp.toPublic());
+    let repository = await open();
     const started = repository === undefined;
     if (repository === undefined) {
       if (!create) throw new KcareError('FEED_MISSING', `There is no feed in ${directory}.`);
       await startRepository(directory, keys.roleDirectory, prefix, keys.openpgp, signing);
-      repository = await openRepository(directory, keys.roleDirectory);
+      repository = await open();
     }
     if (repository === undefined) throw new KcareError('INTERNAL', 'The new feed cannot be read.');
     await keys.exportPublicKey(served);

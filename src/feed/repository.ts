@@ -4,13 +4,12 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MetaFile, Metadata, Root, Snapshot, Targets, Timestamp } from '@tufjs/models';
-import type { PrivateKey } from 'openpgp';
+import type { Key, PrivateKey } from 'openpgp';
 import { KcareError } from '../base/errors.js';
-import { prefixField } from './verify.js';
 import { signDetached } from './openpgp.js';
 import { type RoleKey, type RoleName, loadRoleKey, makeRoleKey, roleNames } from './role-keys.js';
 import { writeAtomically } from './safe-files.js';
-import { readMetadata } from './verify.js';
+import { prefixField, readMetadata, verifyMetadata, verifyRootChain } from './verify.js';
 
 const specVersion = '1.0.31';
 const dayMilliseconds = 86_400_000;
@@ -39,16 +38,29 @@ export function metadataPath(feedDirectory: string, name: string): string {
   return join(feedDirectory, 'metadata', name);
 }
 
-/** Reads the metadata that timestamp.json leads to. Throws FEED_MALFORMED, FEED_MISMATCH; undefined for no feed. */
+/**
+ * Reads the metadata that timestamp.json leads to and verifies it as a client would, from the publisher's own OpenPGP key
+ * on, except that it may have expired: whoever can write to the served directory must not get anything signed.
+ * Undefined: there is no feed. Throws FEED_UNTRUSTED, FEED_MALFORMED, FEED_MISMATCH, FEED_ROLLBACK.
+ */
 export async function openRepository(
   directory: string,
   keyDirectory: string,
+  prefix: string,
+  openpgpKey: Key,
 ): Promise<Repository | undefined> {
-  let rootVersion = 0;
-  while (existsSync(metadataPath(directory, `${rootVersion + 1}.root.json`))) rootVersion += 1;
-  if (rootVersion === 0) return undefined;
   const read = async (name: string): Promise<Buffer> => await readFile(metadataPath(directory, name));
-  const root = readMetadata('root', await read(`${rootVersion}.root.json`));
+  const roots: Buffer[] = [];
+  while (existsSync(metadataPath(directory, `${roots.length + 1}.root.json`))) {
+    roots.push(await read(`${roots.length + 1}.root.json`));
+  }
+  const rootVersion = roots.length;
+  if (rootVersion === 0) return undefined;
+  const root = await verifyRootChain(
+    { roots, signature: await read('1.root.json.asc') },
+    [openpgpKey],
+    prefix,
+  );
   // Only a first publication that was cut short leaves a root without a timestamp; it is simply continued.
   if (!existsSync(metadataPath(directory, 'timestamp.json'))) {
     const never = new Date(0);
@@ -61,12 +73,14 @@ export async function openRepository(
       expires: { root: new Date(root.signed.expires), targets: never, snapshot: never, timestamp: never },
     };
   }
-  const timestamp = readMetadata('timestamp', await read('timestamp.json')).signed;
-  const snapshotVersion = timestamp.snapshotMeta.version;
-  const snapshot = readMetadata('snapshot', await read(`${snapshotVersion}.snapshot.json`)).signed;
-  const targetsVersion = snapshot.meta['targets.json']?.version;
+  const timestampBytes = await read('timestamp.json');
+  const snapshotVersion = readMetadata('timestamp', timestampBytes).signed.snapshotMeta.version;
+  const snapshotBytes = await read(`${snapshotVersion}.snapshot.json`);
+  const targetsVersion = readMetadata('snapshot', snapshotBytes).signed.meta['targets.json']?.version;
   if (targetsVersion === undefined) throw new KcareError('FEED_MALFORMED', 'The snapshot names no targets.');
-  const targets = readMetadata('targets', await read(`${targetsVersion}.targets.json`)).signed;
+  const targetsBytes = await read(`${targetsVersion}.targets.json`);
+  const stored = { timestamp: timestampBytes, snapshot: snapshotBytes, targets: targetsBytes };
+  const { timestamp, snapshot, targets } = verifyMetadata(root, stored, true);
   return {
     directory,
     keyDirectory,

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { lstat, open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { KcareError } from '../base/errors.js';
+import { KcareError, asKcareError } from '../base/errors.js';
 
 const groupOrOthersWrite = 0o022;
 const sticky = 0o1000;
@@ -15,7 +15,12 @@ const sticky = 0o1000;
  */
 export async function safeDirectory(path: string, mode = 0o755): Promise<string> {
   const full = resolve(path);
-  mkdirSync(full, { recursive: true, mode });
+  try {
+    mkdirSync(full, { recursive: true, mode });
+  } catch (error) {
+    // EEXIST: something that is no directory lies there, which the check below says better.
+    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw asKcareError(error);
+  }
   await checkSafe(full, 'directory');
   for (let above = dirname(full); ; above = dirname(above)) {
     const status = await lstat(above);

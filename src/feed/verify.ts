@@ -99,15 +99,23 @@ export interface StoredMetadata {
   readonly targets: Buffer;
 }
 
+export interface VerifiedMetadata {
+  readonly timestamp: Timestamp;
+  readonly snapshot: Snapshot;
+  readonly targets: Targets;
+  /** When the first of root, timestamp, snapshot and targets expires. */
+  readonly expires: Date;
+}
+
 /**
  * Verifies timestamp, snapshot and targets under a trusted root: signatures, the chain of versions, lengths and hashes,
- * and that nothing has expired. `allowExpired` leaves out only the last check. `expires` is the earliest expiry.
+ * and that nothing has expired. `allowExpired` leaves out only the last check.
  */
 export function verifyMetadata(
   root: Metadata<Root>,
   stored: StoredMetadata,
   allowExpired: boolean,
-): { readonly targets: Targets; readonly expires: Date } {
+): VerifiedMetadata {
   const { timestamp, snapshot } = verifySnapshot(root, stored, allowExpired);
   const targetsMeta = snapshot.signed.meta['targets.json'];
   if (targetsMeta === undefined) {
@@ -119,7 +127,12 @@ export function verifyMetadata(
   sameVersion(targets.signed.version, targetsMeta.version, 'targets.json');
   if (!allowExpired) unexpired(targets, 'targets.json');
   const times = [root, timestamp, snapshot, targets].map((part) => Date.parse(part.signed.expires));
-  return { targets: targets.signed, expires: new Date(Math.min(...times)) };
+  return {
+    timestamp: timestamp.signed,
+    snapshot: snapshot.signed,
+    targets: targets.signed,
+    expires: new Date(Math.min(...times)),
+  };
 }
 
 /** The first half of {@link verifyMetadata}: root, timestamp and snapshot. */

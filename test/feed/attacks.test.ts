@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { hashedPath } from '../../src/feed/names.js';
 import { makeSigningKey, readSigningKey, signDetached } from '../../src/feed/openpgp.js';
-import { commitMetadata, defaultLifetimes, openRepository } from '../../src/feed/repository.js';
+import { commitMetadata, defaultLifetimes } from '../../src/feed/repository.js';
 import { random } from '../random.js';
 import { World, badServer, buildIdA, buildIdB, refusal } from './world.js';
 
@@ -33,8 +33,7 @@ async function resign(
   change: (targets: Record<string, TargetFile>, write: (path: string, bytes: Buffer) => void) => void,
 ): Promise<void> {
   const directory = join(world.feed, 'main');
-  const repository = await openRepository(directory, join(world.keys, 'main'));
-  if (repository === undefined) throw new Error('no feed');
+  const repository = await world.repository();
   const targets: Targets['targets'] = { ...repository.targets.targets };
   change(targets, (path, bytes) => {
     const sha256 = createHash('sha256').update(bytes).digest('hex');
@@ -240,10 +239,9 @@ describe('an attacker who', () => {
   it('announces an older snapshot in a newer timestamp is refused: FEED_ROLLBACK', async () => {
     const world = new World();
     await world.start();
-    const old = await openRepository(join(world.feed, 'main'), join(world.keys, 'main'));
+    const old = await world.repository();
     await world.publish({ files: [world.patch(buildIdA, 2)] });
     await world.update();
-    if (old === undefined) throw new Error('no feed');
     const versions = { ...old.versions, timestamp: 50 };
     await commitMetadata({ ...old, versions }, {}, { now: now(), lifetimes: defaultLifetimes });
     expect(await refusal(world.update())).toBe('FEED_ROLLBACK');
@@ -252,10 +250,9 @@ describe('an attacker who', () => {
   it('announces older targets in a newer snapshot is refused: FEED_ROLLBACK', async () => {
     const world = new World();
     await world.start();
-    const old = await openRepository(join(world.feed, 'main'), join(world.keys, 'main'));
+    const old = await world.repository();
     await world.publish({ files: [world.patch(buildIdA, 2)] });
     await world.update();
-    if (old === undefined) throw new Error('no feed');
     const versions = { ...old.versions, snapshot: 50, timestamp: 50 };
     await commitMetadata(
       { ...old, versions },
@@ -350,6 +347,33 @@ describe('an attacker who', () => {
       else rmSync(world.metadata(name));
     }
     expect((await world.update()).patchset).toBe(second);
+  });
+
+  it('can write to the served directory gets nothing signed by the publisher', async () => {
+    const world = new World();
+    const { patchset: first = '' } = await world.start();
+    const tampering: Record<string, (() => void)[]> = {
+      FEED_MISMATCH: [
+        () => edit(world.metadata('1.targets.json'), (text) => text.replace('"length": ', '"length": 1')),
+        () => edit(world.target(`patchsets/${first}.json`), (text) => text.replace('7.5', '0.0')),
+      ],
+      FEED_UNTRUSTED: [
+        () =>
+          edit(world.metadata('timestamp.json'), (text) => text.replace('"version": 1,', '"version": 7,')),
+        () => flip(world.metadata('1.root.json'), 150),
+      ],
+    };
+    cpSync(world.feed, join(world.directory, 'good'), { recursive: true });
+    for (const [code, changes] of Object.entries(tampering)) {
+      for (const change of changes) {
+        change();
+        expect(await refusal(world.publish({ files: [world.patch(buildIdA, 2)] }))).toBe(code);
+        rmSync(world.feed, { recursive: true });
+        cpSync(join(world.directory, 'good'), world.feed, { recursive: true });
+      }
+    }
+    await world.publish({ files: [world.patch(buildIdA, 2)] });
+    expect((await world.update()).patches[0]?.level).toBe(2);
   });
 
   it('sends without end is cut off at the announced size', async () => {

@@ -3,7 +3,7 @@ import { copyFileSync, readFileSync, readdirSync, rmSync, writeFileSync } from '
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { refreshFeed, roleNames, rotateRole } from '../../src/feed/index.js';
-import { defaultLifetimes, openRepository, writeNextRoot } from '../../src/feed/repository.js';
+import { commitMetadata, defaultLifetimes, writeNextRoot } from '../../src/feed/repository.js';
 import { loadRoleKey, makeRoleKey } from '../../src/feed/role-keys.js';
 import { World, buildIdA, refusal } from './world.js';
 
@@ -44,11 +44,9 @@ describe('rotating a role key', () => {
     for (const name of readdirSync(join(world.keys, 'main'))) {
       if (name.endsWith('.pem')) copyFileSync(join(world.keys, 'main', name), join(stolen, name));
     }
-    const old = await openRepository(join(world.feed, 'main'), stolen);
+    const old = await world.repository(stolen);
     await rotateRole({ feedDirectory: world.feed, keyDirectory: world.keys, role: 'timestamp' });
     await world.update();
-    if (old === undefined) throw new Error('no feed');
-    const { commitMetadata } = await import('../../src/feed/repository.js');
     const signing = { now: new Date(), lifetimes: defaultLifetimes };
     await commitMetadata({ ...old, versions: { ...old.versions, timestamp: 9 } }, {}, signing);
     expect(await refusal(world.update())).toBe('FEED_UNTRUSTED');
@@ -89,9 +87,7 @@ describe('rotating a role key', () => {
     const world = new World();
     await world.start();
     const { patchset } = await world.update();
-    const directory = join(world.feed, 'main');
-    const repository = await openRepository(directory, join(world.keys, 'main'));
-    if (repository === undefined) throw new Error('no feed');
+    const repository = await world.repository();
     const key = await makeRoleKey(join(world.keys, 'main'), 'root');
     await writeNextRoot(repository, { now: new Date(), lifetimes: defaultLifetimes }, key);
     const path = world.metadata('2.root.json');

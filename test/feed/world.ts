@@ -16,6 +16,8 @@ import {
   publish,
   updateFeed,
 } from '../../src/feed/index.js';
+import { openPublisherKeys } from '../../src/feed/publisher-keys.js';
+import { type Repository, openRepository } from '../../src/feed/repository.js';
 import { writePatch } from '../../src/patchfile/index.js';
 import { samplePatch } from '../patchfile/sample.js';
 
@@ -108,6 +110,14 @@ export class World {
       signed: { targets: Record<string, { hashes: { sha256: string }; length: number }> };
     };
     return parsed.signed.targets;
+  }
+
+  /** The publisher's view of the feed, with role keys from `roleKeys`, for making what a thief of keys could make. */
+  async repository(roleKeys = join(this.keys, 'main')): Promise<Repository> {
+    const { openpgp } = await openPublisherKeys(this.keys, 'main');
+    const opened = await openRepository(join(this.feed, 'main'), roleKeys, 'main', openpgp.toPublic());
+    if (opened === undefined) throw new Error('There is no feed.');
+    return opened;
   }
 
   /** A directory of its own inside of this world. */

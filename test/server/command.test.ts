@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -23,8 +24,8 @@ function start(...words: string[]): ChildProcess {
 async function run(...words: string[]): Promise<{ code: number | null; out: string; err: string }> {
   const child = start(program, ...words);
   const [out, err] = await Promise.all([
-    text(child.stdout ?? []),
-    text(child.stderr ?? []),
+    text(child.stdout ?? Readable.from([])),
+    text(child.stderr ?? Readable.from([])),
     once(child, 'close'),
   ]);
   return { code: child.exitCode, out, err };
@@ -35,7 +36,7 @@ describe('kcare-server', () => {
     const world = new World();
     await world.start();
     const child = start(program, '--feed', world.feed, '--listen', '127.0.0.1:0', '--json');
-    const log = text(child.stderr ?? []);
+    const log = text(child.stderr ?? Readable.from([]));
     const lines = createInterface({ input: child.stdout ?? process.stdin });
     const [line] = (await once(lines, 'line')) as [string];
     const { url } = JSON.parse(line) as { url: string };
