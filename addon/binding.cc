@@ -89,6 +89,7 @@ std::vector<kcare::RemoteCall> to_calls(const Napi::Array& values) {
     require(parameters.Length() <= call.arguments.size(), "more than six arguments of a system call");
     for (std::uint32_t position = 0; position < parameters.Length(); position++)
       call.arguments[position] = to_word(parameters.Get(position));
+    call.mark = to_bytes(value.Get("mark"));
     calls.push_back(call);
   }
   return calls;
@@ -263,24 +264,9 @@ Napi::Value commit(const Napi::CallbackInfo& info) {
   });
 }
 
-/// writeMemory(pid, address, bytes)
-Napi::Value write_memory(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&info] {
-    const pid_t pid = to_pid(info[0]);
-    const remote_ptr<> address = to_address(info[1]);
-    const auto bytes = info[2].As<Napi::Uint8Array>();
-    if (bytes.ByteLength() > 0) {
-      require_range(address, bytes.ByteLength());
-      kcare::TargetMemory(pid).write(address, bytes.Data(), bytes.ByteLength());
-    }
-    return info.Env().Undefined();
-  });
-}
-
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("call", Napi::Function::New(env, call, "call"));
   exports.Set("commit", Napi::Function::New(env, commit, "commit"));
-  exports.Set("writeMemory", Napi::Function::New(env, write_memory, "writeMemory"));
   return exports;
 }
 

@@ -10,7 +10,9 @@
 //      (The other order would leave a thread without registers to return by, and with all signals blocked.)
 //   5. It enters rt_sigreturn, which we turn into our     before we change the registers: rt_sigreturn is made.
 //      call: orig_rax = number, rip = trampoline again    After: our call is made, then rt_sigreturn.
-//   6. Our call has returned, rip = trampoline            rt_sigreturn. Next call: go to 5.
+//   6. Our call has returned, rip = trampoline            rt_sigreturn. Here a new mapping gets its mark: if we die
+//                                                         before that one write, it stays behind, unused and unknown.
+//                                                         Next call: go to 5.
 //   7. Interrupted once more, it stands in the kernel's   rt_sigreturn.
 //      signal code
 //   8. The mask is restored                               rt_sigreturn; a signal may be handled before, as in 3.
@@ -260,10 +262,15 @@ std::optional<CallResult> call_in_thread(pid_t pid, const Candidate& candidate, 
     result.results.push_back(*value);
     if (*value < 0 && *value >= -largest_errno)
       break;
+    if (!call.mark.empty())
+      memory.write(remote_ptr<>(static_cast<std::uint64_t>(*value)), call.mark);
   }
   session.finish(call_deadline);
-  while (!thread->begin_release() && !thread->poll_release() && !call_deadline.passed())
-    sched_yield();
+  if (!thread->begin_release()) {
+    Backoff backoff;
+    while (!thread->poll_release() && !call_deadline.passed())
+      backoff.pause();
+  }
   result.pause_ns = thread->pause_ns();
   result.outcome = CallResult::Outcome::done;
   return result;

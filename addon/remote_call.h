@@ -15,6 +15,8 @@ namespace kcare {
 struct RemoteCall {
   std::uint64_t number = 0;
   std::array<std::uint64_t, 6> arguments{};
+  /// Written to the address that the call returns, before the thread goes on.
+  std::vector<std::uint8_t> mark;
 };
 
 struct CallResult {

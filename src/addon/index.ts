@@ -75,6 +75,7 @@ export const nativeEngine: NativeEngine = {
     const nativeCalls = calls.map((call) => ({
       number: call.number,
       arguments: call.arguments.map((value) => BigInt.asUintN(64, value)),
+      mark: call.mark ?? new Uint8Array(0),
     }));
     return translated(pid, () =>
       nativeModule().call(pid, nativeCalls, gadgets.signalReturn, Math.ceil(timeoutMs)),
@@ -87,12 +88,5 @@ export const nativeEngine: NativeEngine = {
     return translated(pid, () =>
       nativeModule().commit(pid, { ...request, timeoutMs: Math.ceil(request.timeoutMs) }),
     );
-  },
-
-  writeMemory(pid, address, bytes) {
-    requirePid(pid);
-    if (bytes.length === 0) return;
-    requireRange(address, bytes.length);
-    translated(pid, () => nativeModule().writeMemory(pid, address, bytes));
   },
 };

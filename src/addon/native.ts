@@ -11,6 +11,7 @@ interface NativeCall {
   readonly number: number;
   /** Two's complement, 64 bits. */
   readonly arguments: readonly bigint[];
+  readonly mark: Uint8Array;
 }
 
 /** What addon/binding.cc exports. */
@@ -22,7 +23,6 @@ interface NativeModule {
     timeoutMs: number,
   ): CallOutcome;
   commit(pid: number, request: CommitRequest): CommitOutcome;
-  writeMemory(pid: number, address: RemoteAddress, bytes: Uint8Array): void;
 }
 
 let loaded: NativeModule | undefined;

@@ -5,6 +5,11 @@ import type { RemoteAddress, RemoteRange } from '../base/address.js';
 export interface RemoteCall {
   readonly number: number;
   readonly arguments: readonly bigint[];
+  /**
+   * For mmap: written to the address that the call returned, while the thread is still stopped. So a mapping of ours
+   * says what it is from the start, even when we die before anything else is written there.
+   */
+  readonly mark?: Uint8Array;
 }
 
 /** Instructions that every dynamic process has, usually in the loader. */
@@ -106,6 +111,4 @@ export interface NativeEngine {
   call(pid: number, calls: readonly RemoteCall[], options: CallOptions): CallOutcome;
   /** Stops all threads in two waves, checks, writes, resumes. All or nothing. */
   commit(pid: number, request: CommitRequest): CommitOutcome;
-  /** Writes through /proc/PID/mem; throws a KcareError (TARGET_GONE, NOT_PERMITTED, TARGET_MEMORY). */
-  writeMemory(pid: number, address: RemoteAddress, bytes: Uint8Array): void;
 }

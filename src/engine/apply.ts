@@ -8,6 +8,7 @@ import {
   isReferenced,
   layOutImage,
   planTransition,
+  type Image,
   type ImageHeader,
   type Plan,
 } from '../link/index.js';
@@ -16,7 +17,7 @@ import { ProcessMemory, readMaps, type MappedObject } from '../proc/index.js';
 import { findImages } from './images.js';
 import { commitPlan } from './commit.js';
 import { Pauses } from './pauses.js';
-import { fillImage, mapImage, unmapImage, unmapRange } from './remote.js';
+import { mapImage, unmapImage } from './remote.js';
 import type { AppliedImage, ApplyOptions, PatchToApply, TargetReport, TargetResult } from './report.js';
 import { findSymbol } from './symbols.js';
 import { checkTarget, withTarget, type Target } from './target.js';
@@ -253,19 +254,14 @@ function prepare({ object, present, next }: Change, target: Target, pauses: Paus
   const { patch, patchset, sha256 } = next;
   const foreign = resolveForeign(patch, target);
   const layout = layOutImage(patch);
-  const address = mapImage(target, object, layout, pauses);
+  const build = (address: RemoteAddress): Image =>
+    buildImage(patch, layout, { image: address, bias: object.bias, foreign }, { patchset, sha256 });
+  const image = mapImage(target, object, layout, build, pauses);
   try {
-    const image = buildImage(
-      patch,
-      layout,
-      { image: address, bias: object.bias, foreign },
-      { patchset, sha256 },
-    );
-    fillImage(target, image);
     const guarded = guardedFunctions(patch.hunks, object.bias);
-    return { image: image.header, plan: planTransition({ present, next: image.header, guarded, read }) };
+    return { image, plan: planTransition({ present, next: image, guarded, read }) };
   } catch (error) {
-    unmapRange(target, address, layout.size, pauses);
+    unmapImage(target, image, pauses);
     throw error;
   }
 }

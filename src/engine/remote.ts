@@ -4,7 +4,14 @@ import { nativeEngine } from '../addon/index.js';
 import type { RemoteCall } from '../addon/types.js';
 import { advance, hex, remoteAddress, type RemoteAddress } from '../base/address.js';
 import { KcareError } from '../base/errors.js';
-import { chooseGaps, type Image, type ImageHeader, type Layout, type OccupiedRange } from '../link/index.js';
+import {
+  chooseGaps,
+  headerBytes,
+  type Image,
+  type ImageHeader,
+  type Layout,
+  type OccupiedRange,
+} from '../link/index.js';
 import type { MappedObject } from '../proc/index.js';
 import type { Pauses } from './pauses.js';
 import type { Target } from './target.js';
@@ -15,47 +22,61 @@ const mapFlags = { private: 2n, anonymous: 0x20n, fixedNoReplace: 0x100000n } as
 const stopTimeoutMs = 1000;
 const mostGapsTried = 8;
 
-/** Maps room for an image near `object` and returns its address. The inverse is {@link unmapImage}. */
+/**
+ * Maps an image near `object` and fills it. `build` makes the image for an address; its header is written while the
+ * thread that maps it still stands, the rest without a stop. The inverse is {@link unmapImage}.
+ */
 export function mapImage(
   target: Target,
   object: MappedObject,
   layout: Layout,
+  build: (address: RemoteAddress) => Image,
   pauses: Pauses,
-): RemoteAddress {
+): ImageHeader {
   for (const address of chooseGaps(occupied(target), object, layout.size).slice(0, mostGapsTried)) {
-    const calls: RemoteCall[] = [
-      {
-        number: systemCalls.mmap,
-        arguments: [
-          address,
-          BigInt(layout.size),
-          protection.read | protection.execute,
-          mapFlags.private | mapFlags.anonymous | mapFlags.fixedNoReplace,
-          BigInt.asUintN(64, -1n),
-          0n,
-        ],
-      },
-    ];
-    // R9: data becomes read-and-write and loses execute in one step; nothing is ever both.
-    if (layout.size > layout.executableSize) {
-      calls.push({
-        number: systemCalls.mprotect,
-        arguments: [
-          advance(address, layout.executableSize),
-          BigInt(layout.size - layout.executableSize),
-          protection.read | protection.write,
-        ],
-      });
-    }
-    const [mapped = -1n, protectionResult = 0n] = call(target, calls, pauses);
+    const image = build(address);
+    const [mapped = -1n, protectionResult = 0n] = call(target, mappingCalls(image), pauses);
     if (mapped === BigInt(-constants.errno.EEXIST)) continue;
     if (mapped < 0n) throw cannotMap(target.pid, mapped);
-    if (mapped === address && protectionResult === 0n) return address;
-    unmapRange(target, remoteAddress(mapped), layout.size, pauses);
-    if (protectionResult !== 0n) throw cannotMap(target.pid, protectionResult);
+    try {
+      if (protectionResult !== 0n) throw cannotMap(target.pid, protectionResult);
+      if (mapped === address) {
+        fillImage(target, image);
+        return image.header;
+      }
+    } catch (error) {
+      unmapRange(target, remoteAddress(mapped), layout.size, pauses);
+      throw error;
+    }
     // A kernel before 4.17 takes the address as a hint and may choose another: try the next gap.
+    unmapRange(target, remoteAddress(mapped), layout.size, pauses);
   }
   throw new KcareError('NO_GAP', `process ${target.pid} has no free range near ${object.name}`);
+}
+
+/** R9: data becomes read-and-write and loses execute in one step; nothing is ever both. */
+function mappingCalls({ header, constant }: Image): RemoteCall[] {
+  const { address, size, executableSize } = header;
+  const flags = mapFlags.private | mapFlags.anonymous | mapFlags.fixedNoReplace;
+  const map = {
+    number: systemCalls.mmap,
+    arguments: [
+      address,
+      BigInt(size),
+      protection.read | protection.execute,
+      flags,
+      BigInt.asUintN(64, -1n),
+      0n,
+    ],
+    mark: constant.subarray(0, headerBytes(constant)),
+  };
+  if (size === executableSize) return [map];
+  const data = [
+    advance(address, executableSize),
+    BigInt(size - executableSize),
+    protection.read | protection.write,
+  ];
+  return [map, { number: systemCalls.mprotect, arguments: data }];
 }
 
 function cannotMap(pid: number, result: bigint): KcareError {
@@ -70,7 +91,7 @@ export function unmapImage(target: Target, image: ImageHeader, pauses: Pauses): 
   unmapRange(target, image.address, image.size, pauses);
 }
 
-export function unmapRange(target: Target, address: RemoteAddress, size: number, pauses: Pauses): void {
+function unmapRange(target: Target, address: RemoteAddress, size: number, pauses: Pauses): void {
   const [result = -1n] = call(
     target,
     [{ number: systemCalls.munmap, arguments: [address, BigInt(size)] }],
@@ -89,7 +110,7 @@ export function unmapRange(target: Target, address: RemoteAddress, size: number,
 }
 
 /** Writes the image and reads it back; no thread is stopped for this. */
-export function fillImage(target: Target, image: Image): void {
+function fillImage(target: Target, image: Image): void {
   const { address, executableSize } = image.header;
   const parts: [RemoteAddress, Uint8Array][] = [
     [address, image.constant],

@@ -41,6 +41,7 @@ export const headerLayout = {
   magic: Buffer.from('KCAREIMG'),
   version: 1,
   stateOffset: 12,
+  sizeOffset: 16,
   fixedSize: 176,
   hunkSize: 48,
   checksumOffset: 168,
@@ -102,7 +103,7 @@ export function encodeHeader(header: ImageHeader): Uint8Array {
   headerLayout.magic.copy(bytes);
   bytes.writeUInt32LE(headerLayout.version, 8);
   bytes.writeUInt32LE(imageStates[header.state], headerLayout.stateOffset);
-  bytes.writeUInt32LE(bytes.length, 16);
+  bytes.writeUInt32LE(bytes.length, headerLayout.sizeOffset);
   bytes.writeUInt32LE(header.hunks.length, 20);
   bytes.writeBigUInt64LE(header.address, 24);
   bytes.writeBigUInt64LE(BigInt(header.size), 32);
@@ -135,6 +136,11 @@ export function encodeHeader(header: ImageHeader): Uint8Array {
 /** Bytes that a header with this many hunks and this description takes. */
 export function headerSize(hunkCount: number, description: ImageDescription): number {
   return headerLayout.fixedSize + hunkCount * headerLayout.hunkSize + encodeDescription(description).length;
+}
+
+/** The size that an encoded header says it has. */
+export function headerBytes(image: Uint8Array): number {
+  return new ByteReader(image, 'image header', 'HEADER_MALFORMED', headerLayout.sizeOffset).u32();
 }
 
 function encodeDescription(description: ImageDescription): Buffer {
