@@ -63,7 +63,7 @@ beforeAll(async () => {
   directory = fs.mkdtempSync(path.join(os.tmpdir(), 'kcare-cases-'));
   built = await buildOpensslPatch(opensslCases);
   host = await LocalHost.create(directory, [built.file]);
-  targets = await startTargets({ ...opensslEnvironment(built.unpacked), LOOP: '20' });
+  targets = await startTargets({ ...opensslEnvironment(built.unpacked), LOOP: '100' });
   await everyTargetSays('vulnerable');
   mappingsBefore = new Map(targets.map(({ program }) => [program.pid, readMappings(program.pid)]));
 });

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, afterEach, describe, expect, test } from 'vitest';
 import { LocalHost } from '../../fixtures/support/local-host.js';
 import { fixtureProgram, opensslEnvironment } from '../../fixtures/support/openssl.js';
@@ -35,6 +36,11 @@ function hashProcess(pid: number): string {
   return hash.digest('hex');
 }
 
+/** After its last line the program still makes a buffer; then it sits in read(0, ...) for good. */
+async function untilItReadsInput(pid: number): Promise<void> {
+  while (!fs.readFileSync(`/proc/${pid}/syscall`, 'utf8').startsWith('0 0x0 ')) await sleep(5);
+}
+
 function writeChanged(change: Partial<Patch>): string {
   const file = path.join(makeDirectory(), 'changed.kpatch');
   fs.writeFileSync(file, writePatch({ ...patch, ...change }));
@@ -64,6 +70,7 @@ beforeEach(async () => {
     environment: opensslEnvironment(built.unpacked),
   });
   await program.waitForLine(/^ready$/);
+  await untilItReadsInput(program.pid);
   before = hashProcess(program.pid);
 });
 
@@ -113,8 +120,8 @@ describe('a feed that cannot be trusted (R4)', () => {
   afterEach(expectUntouched);
 
   async function expectRefusal(host: LocalHost, code: string): Promise<void> {
-    const { exitCode, stderr } = await host.kcarectl('--lib-update', '--pid', String(program.pid), '--json');
-    expect(parseFailure(stderr).code).toBe(code);
+    const { exitCode, stdout } = await host.kcarectl('--lib-update', '--pid', String(program.pid), '--json');
+    expect(parseFailure(stdout).code).toBe(code);
     expect(exitCode).toBe(2);
   }
 
