@@ -59,10 +59,8 @@ function lastLine(command: LibraryCommand, { processes }: LibraryResult): string
 
 /** Why a process was not touched; nothing for those that are as they should be. */
 function leftAlone(outcome: ProcessOutcome): string[] {
-  if (outcome.result === 'blacklisted') return [`${named(outcome)} is skipped: ${reasonOf(outcome)}`];
-  return isLeftBehind(outcome)
-    ? [`${named(outcome)} is not changed: ${outcome.result}: ${reasonOf(outcome)}`]
-    : [];
+  if (outcome.result === 'blacklisted') return [`${named(outcome)} is skipped: ${hindrance(outcome)}`];
+  return isLeftBehind(outcome) ? [`${named(outcome)} is not changed: ${hindrance(outcome)}`] : [];
 }
 
 function dryRunText({ processes, patchset }: LibraryResult): string[] {
@@ -85,7 +83,7 @@ function dryRunVerb(outcome: ProcessOutcome): string {
     case 'unchanged':
       return `needs nothing: ${objects}.`;
     default:
-      return `would be left as it is: ${outcome.result}: ${reasonOf(outcome)}`;
+      return `would be left as it is: ${hindrance(outcome)}`;
   }
 }
 
@@ -93,14 +91,14 @@ function named({ pid, comm }: ProcessOutcome): string {
   return `Process ${pid} (${comm === '' ? '?' : comm})`;
 }
 
-function reasonOf({ error, rule }: ProcessOutcome): string {
+function hindrance({ result, error, rule }: ProcessOutcome): string {
   if (rule) {
     const why = rule.reason === '' ? '' : ` (${rule.reason})`;
     return `blacklisted by "${rule.text}"${why}, line ${rule.line} of ${rule.file}.`;
   }
-  if (!error) return 'no reason is known.';
+  if (!error) return `${result}.`;
   const message = error.message.endsWith('.') ? error.message : `${error.message}.`;
-  return `${message} ${error.hint}`.trim();
+  return `${result}: ${message} ${error.hint}`.trim();
 }
 
 function count(number: number, noun: string): string {
