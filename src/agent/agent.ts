@@ -1,7 +1,7 @@
 // The agent opened for one command: paths, checked config, log.
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { readSafeFile, safeDirectory } from '../feed/index.js';
+import { readSafeFile, safeDirectory } from '../feed/safe-files.js';
 import { KcareError } from '../base/errors.js';
 import { Blacklist } from '../host/index.js';
 import { defaultConfig, parseConfig, type AgentConfig } from './config.js';

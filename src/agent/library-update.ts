@@ -2,13 +2,8 @@
 import { dirname } from 'node:path';
 import { KcareError } from '../base/errors.js';
 import type { PatchToApply } from '../engine/index.js';
-import {
-  importKey as importFeedKey,
-  safeDirectory,
-  updateFeed,
-  type FeedState,
-  type KeyDescription,
-} from '../feed/index.js';
+import type { FeedState, KeyDescription } from '../feed/index.js';
+import { safeDirectory } from '../feed/safe-files.js';
 import {
   discover,
   exitCodeOf,
@@ -88,9 +83,15 @@ export async function libUnload(agent: Agent, options: LibraryOptions): Promise<
 
 /** Trusts the OpenPGP key in the file `path` from now on. Throws KEY_INVALID, FILE_MISSING, UNSAFE_MODE. */
 export async function importKey(agent: Agent, path: string): Promise<KeyDescription> {
-  const key = await importFeedKey(agent.paths.keys, path);
+  const feed = await loadFeedLayer();
+  const key = await feed.importKey(agent.paths.keys, path);
   agent.logger.info({ fingerprint: key.fingerprint, userId: key.userId }, 'key imported');
   return key;
+}
+
+/** OpenPGP and The Update Framework take longer to load than an unload takes: only commands that use a feed pay for it. */
+function loadFeedLayer(): Promise<typeof import('../feed/index.js')> {
+  return import('../feed/index.js');
 }
 
 /** Looking at all processes needs root; a user may name own processes. */
@@ -142,6 +143,7 @@ async function refreshFeed({ paths, config }: Agent): Promise<FeedState> {
       `PATCH_SERVER is not set in ${paths.config}, so there is nowhere to get patches from.`,
     );
   }
+  const { updateFeed } = await loadFeedLayer();
   return await updateFeed({
     server: config.patchServer,
     cacheDirectory: paths.cache,
