@@ -9,6 +9,7 @@ interface PublishFlags {
   readonly prefix?: string;
   readonly patchset?: string;
   readonly without: readonly string[];
+  readonly keep?: number;
   readonly createKeys?: true;
   readonly refresh?: true;
   readonly rotate?: RoleName;
@@ -29,6 +30,7 @@ export function publishCommand(): Command {
     .option('--prefix <name>', 'the feed in it that hosts choose with PREFIX (default: main)')
     .option('--patchset <name>', "name of the patchset (default: today's next, U<yyyymmdd>_<nn>)")
     .option('--without <build-id>', 'leave out the patch for this build-id; repeatable', collect, [])
+    .option('--keep <count>', 'drop all but so many of the newest patchsets (default: keep all)', count)
     .option('--create-keys', 'make the keys and start the feed if it is not there')
     .addOption(
       new Option('--refresh', 'renew signatures that are about to expire; run it daily').conflicts('rotate'),
@@ -81,6 +83,7 @@ async function runPublish(files: string[], flags: PublishFlags): Promise<void> {
     files,
     without: flags.without,
     createKeys: flags.createKeys === true,
+    ...(flags.keep === undefined ? {} : { keep: flags.keep }),
     ...(flags.patchset === undefined ? {} : { patchset: flags.patchset }),
   });
   const signer = `Clients trust it after importing the OpenPGP key ${result.fingerprint} (kcare-feed.asc).`;
@@ -103,6 +106,11 @@ function days(text: string): number {
     throw new KcareError('USAGE', `${text} is not a number of days between 0 and 36500.`);
   }
   return value;
+}
+
+function count(text: string): number {
+  if (!/^[1-9]\d{0,5}$/.test(text)) throw new KcareError('USAGE', `${text} is not a number of patchsets.`);
+  return Number(text);
 }
 
 function collect(value: string, before: readonly string[]): string[] {

@@ -1,10 +1,17 @@
 // The publisher's commands: start a feed, publish a patchset, renew what is about to expire, rotate a role key.
 import { createHash } from 'node:crypto';
 import { resolve, sep } from 'node:path';
-import { TargetFile } from '@tufjs/models';
+import { TargetFile, type Targets } from '@tufjs/models';
 import { KcareError } from '../base/errors.js';
-import { feedListPath, feedPrefix, hashedPath, nextPatchsetName, patchPath, patchsetPath } from './names.js';
-import { isPatchsetName } from './names.js';
+import {
+  feedListPath,
+  feedPrefix,
+  hashedPath,
+  isPatchsetName,
+  nextPatchsetName,
+  patchPath,
+  patchsetPath,
+} from './names.js';
 import { signDetached } from './openpgp.js';
 import { type FeedPatch, checkBuildIds, mergePatches, readFeedPatches } from './merge.js';
 import { type PublisherKeys, openPublisherKeys, publisherLock } from './publisher-keys.js';
@@ -19,7 +26,7 @@ import {
 } from './repository.js';
 import { type RoleName, makeRoleKey, retireRoleKeys, roleNames } from './role-keys.js';
 import { type ReleasedPatchset, printDocument } from './schema.js';
-import { readStoredIndex, readStoredList, targetFilePath } from './stored-targets.js';
+import { type StoredTargets, readStoredIndex, readStoredList, targetFilePath } from './stored-targets.js';
 import { writeAtomically } from './safe-files.js';
 
 export interface FeedLocation {
@@ -43,6 +50,8 @@ export interface PublishOptions extends FeedLocation {
   readonly createKeys?: boolean;
   /** Build-ids whose patches the new patchset leaves out. */
   readonly without?: readonly string[];
+  /** Keep only so many of the newest patchsets in the feed; default all. */
+  readonly keep?: number;
 }
 
 export interface PublishResult {
@@ -66,6 +75,9 @@ export async function publish(options: PublishOptions): Promise<PublishResult> {
     if (options.patchset !== undefined && !isPatchsetName(options.patchset)) {
       throw new KcareError('USAGE', `${options.patchset} is not a patchset name such as U20261122_01.`);
     }
+    if (options.keep !== undefined && !(options.keep >= 1)) {
+      throw new KcareError('USAGE', 'At least one patchset must be kept.');
+    }
     const patches = await readFeedPatches(options.files);
     const list = await readStoredList(feed.repository);
     const result = {
@@ -83,16 +95,7 @@ export async function publish(options: PublishOptions): Promise<PublishResult> {
         return { changed: feed.started, ...result, ...withName(newest), added: [] };
       }
     }
-    const name =
-      options.patchset ??
-      nextPatchsetName(
-        list.map((one) => one.name),
-        feed.now,
-      );
-    if (newest !== undefined && name <= newest) {
-      const why = named === undefined ? `is not later than ${newest}` : 'exists with other contents';
-      throw new KcareError('FEED_CONFLICT', `Patchset ${name} ${why}; a published patchset never changes.`);
-    }
+    const name = newName(options.patchset, list, feed.now);
     const previous = newest === undefined ? [] : (await readStoredIndex(feed.repository, newest)).patches;
     const entries = mergePatches(previous, patches, feed.repository.targets.targets, without);
     const index = printDocument({ name, created: feed.now.toISOString(), patches: entries });
@@ -101,7 +104,8 @@ export async function publish(options: PublishOptions): Promise<PublishResult> {
     additions[patchsetPath(name)] = index;
     additions[`${patchsetPath(name)}.asc`] = await signDetached(index, feed.keys.openpgp, feed.now);
     const added = Object.keys(additions).filter((path) => !(path in feed.repository.targets.targets));
-    await commitList(feed, [...list, { name, released: feed.now.toISOString() }], additions, added);
+    const longer = [...list, { name, released: feed.now.toISOString() }];
+    await commitList(feed, longer.slice(-(options.keep ?? longer.length)), additions, added);
     return { changed: true, ...result, patchset: name, added };
   });
 }
@@ -214,7 +218,30 @@ async function commitList(
   };
   for (const [path, bytes] of Object.entries(additions)) if (added.includes(path)) await write(path, bytes);
   await write(feedListPath, printDocument(list));
-  await commitMetadata(repository, { targets }, feed.signing);
+  const kept = await withoutDropped({ directory: repository.directory, targets: { targets } }, list);
+  await commitMetadata(repository, { targets: kept }, feed.signing);
+}
+
+/** The targets without patchsets that are no longer in `list` and patches that only those had. */
+async function withoutDropped(
+  repository: StoredTargets,
+  list: readonly ReleasedPatchset[],
+): Promise<Targets['targets']> {
+  const used = new Set<string>([feedListPath]);
+  for (const { name } of list) {
+    used.add(patchsetPath(name)).add(`${patchsetPath(name)}.asc`);
+    for (const { file } of (await readStoredIndex(repository, name)).patches) used.add(file);
+  }
+  return Object.fromEntries(Object.entries(repository.targets.targets).filter(([path]) => used.has(path)));
+}
+
+function newName(wanted: string | undefined, list: readonly ReleasedPatchset[], now: Date): string {
+  const names = list.map(({ name }) => name);
+  const name = wanted ?? nextPatchsetName(names, now);
+  const newest = names.at(-1);
+  if (newest === undefined || name > newest) return name;
+  const why = names.includes(name) ? 'exists with other contents' : `is not later than ${newest}`;
+  throw new KcareError('FEED_CONFLICT', `Patchset ${name} ${why}; a published patchset never changes.`);
 }
 
 async function alreadyHolds(

@@ -136,6 +136,23 @@ describe('a publisher', () => {
     );
   });
 
+  it('can drop old patchsets, with the patches that only those had', async () => {
+    const world = new World();
+    await world.start();
+    for (const level of [2, 3]) await world.publish({ files: [world.patch(buildIdA, level)] });
+    const last = await world.publish({ files: [world.patch(buildIdA, 4)], keep: 2 });
+    const state = await world.update();
+    expect(state.patchsets).toHaveLength(2);
+    expect(state.patchset).toBe(last.patchset);
+    expect((await state.patchFor(buildIdB))?.level).toBe(1);
+    const paths = Object.keys(world.targetsMetadata());
+    expect(paths.filter((path) => path.startsWith('patches/')).sort()).toEqual(
+      [`${buildIdA}-3`, `${buildIdA}-4`, `${buildIdB}-1`].map((name) => `patches/${name}.kpatch`),
+    );
+    expect(paths).toHaveLength(3 + 2 * 2 + 1);
+    expect(await refusal(world.publish({ keep: 0 }))).toBe('USAGE');
+  });
+
   it('needs keys, and only makes them when told to', async () => {
     const world = new World();
     expect(await refusal(world.publish({ createKeys: false }))).toBe('KEYS_MISSING');
