@@ -1,16 +1,15 @@
 // Makes one patch out of all units: hunks with the original bytes, new code, unwind table, proofs.
 import path from 'node:path';
-import type { Hunk, Patch, PatchMetadata } from '../patchfile/index.js';
-import { jumpSize } from '../patchfile/index.js';
+import type { Patch, PatchMetadata } from '../patchfile/index.js';
 import type { ObjectFunction } from './code-object.js';
-import { takesOwnAddress } from './instructions.js';
+import { hunksOf, proveUnit } from './hunks.js';
 import { UnitLinker } from './link-unit.js';
 import { PatchImage } from './patch-image.js';
 import type { Recipe } from './recipe.js';
 import type { Refusals } from './result.js';
 import type { ShippedObject } from './shipped-object.js';
 import { SymbolResolver, type FoundSymbol } from './symbol-resolver.js';
-import { originalOf, type Unit } from './unit.js';
+import type { Unit } from './unit.js';
 import { UnwindBuilder } from './unwind.js';
 
 export interface AssemblyFacts {
@@ -42,7 +41,9 @@ export function assemblePatch(
   const image = new PatchImage();
   const resolver = new SymbolResolver(shipped, image, found);
   const nameOf = uniqueNames(units);
-  const hunks = units.flatMap((unit) => hunksOf(unit, nameOf, shipped, image, resolver, refusals));
+  const hunks = units.flatMap((unit) => hunksOf(unit, (part) => nameOf(unit, part), shipped, refusals));
+  for (const { name, address, size } of hunks) image.objectSymbol(name, address, size, true);
+  for (const unit of units) proveUnit(unit, hunks, shipped, resolver);
   const linkers = units.map((unit) => ({ unit, linker: new UnitLinker(unit, image, resolver, refusals) }));
   for (const { unit, linker } of linkers) linker.place((part) => nameOf(unit, part));
   const unwind = new UnwindBuilder(image, refusals);
@@ -71,58 +72,4 @@ export function assemblePatch(
     symbols: image.symbols,
     relocations: image.relocations,
   };
-}
-
-function hunksOf(
-  unit: Unit,
-  nameOf: (unit: Unit, part: ObjectFunction) => string,
-  shipped: ShippedObject,
-  image: PatchImage,
-  resolver: SymbolResolver,
-  refusals: Refusals,
-): Hunk[] {
-  const { changed, removed } = unit.comparison;
-  const replaced = changed.map(({ original, patched }) => ({ original, patched }));
-  const gone = removed.map((original) => ({ original, patched: undefined }));
-  return [...replaced, ...gone].flatMap(({ original, patched }): Hunk[] => {
-    const { name } = original;
-    const place = originalOf(unit, original);
-    if (place === 'ambiguous') {
-      refusals.add('AMBIGUOUS', `${name} cannot be told from other copies in ${unit.file}`, name);
-      return [];
-    }
-    // A part that the distribution's flags do not make has no code that could be running.
-    if (place === undefined && (patched === undefined || original.base.endsWith('.cold'))) return [];
-    if (place === undefined) {
-      refusals.add(
-        'NOT_FOUND_IN_OBJECT',
-        `${name} of ${unit.file} has no code of its own in the shipped object`,
-        name,
-      );
-      return [];
-    }
-    if (patched && takesOwnAddress(patched)) {
-      // R7: the pointer would lead into the patch and outlive it.
-      refusals.add('UNSUPPORTED_RELOCATION', `${name} takes its own address`, name);
-    }
-    const { address, size } = place;
-    const isGuard = patched === undefined || original.base.endsWith('.cold');
-    if (!isGuard && size < jumpSize) {
-      refusals.add('TOO_SHORT', `${name} has ${size} bytes, fewer than a jump needs`, name);
-      return [];
-    }
-    image.objectSymbol(name, address, size, true);
-    const text = unit.placement.unit.elf.sections.find((section) => section.name === '.text');
-    const frame = shipped.frames.get(address) === size ? 'the unwind entry agrees' : 'no unwind entry';
-    resolver.prove(
-      name,
-      'object-bytes',
-      `0x${address.toString(16)}, ${size} bytes: in .text of ${unit.file} (${text?.size ?? 0} bytes), ` +
-        `which is in the object once, at 0x${unit.placement.textAddress.toString(16)}; ${frame}`,
-    );
-    const hunk = { name, address, size, original: Uint8Array.from(shipped.bytesAt(address, size)) };
-    return isGuard
-      ? [{ kind: 'guard', ...hunk }]
-      : [{ kind: 'replace', ...hunk, replacement: nameOf(unit, patched) }];
-  });
 }

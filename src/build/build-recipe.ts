@@ -3,11 +3,9 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileExtension, readPatch, writePatch } from '../patchfile/index.js';
-import { assemblePatch } from './assemble.js';
 import { availableVersions, unpackBinary, unpackSource } from './archive.js';
 import { configureTree } from './configure.js';
-import { findDefinitions } from './find-definitions.js';
-import { editRequests, prepareUnits, type BuildContext } from './prepare-units.js';
+import { makePatch } from './make-patch.js';
 import { readRecipe, selectFixes, type Recipe } from './recipe.js';
 import { builderName, ResultCache, writeWhole, type KeptResult } from './result-cache.js';
 import { Refusals, type BuildResult } from './result.js';
@@ -73,32 +71,8 @@ async function build(recipe: Recipe, work: string, tell: (message: string) => vo
   const shipped = new ShippedObject(await readFile(path.join(root, names.object)), names.object);
   tell('configuring the source of the running version');
   const tree = await configureTree(work, recipe, versions.runs);
-  const refusals = new Refusals();
-  const context: BuildContext = { work, tree, fixedTree, shipped, refusals };
-  tell('editing, compiling and comparing units, finding them in the shipped object');
-  const units = await inPairs(editRequests(recipe), (request) => prepareUnits(context, request));
-  tell('finding further symbols');
-  const found = await findDefinitions(units, context);
-  const objections = refusals.all;
-  if (objections.length > 0) return { outcome: 'refused', refusals: objections, versions, patch: undefined };
-  if (units.length === 0) return { outcome: 'unchanged', refusals: [], versions, patch: undefined };
-  tell('linking the patch');
-  const patch = assemblePatch(units, shipped, found, { recipe, versions, builder: builderName() }, refusals);
-  const reasons = refusals.all;
-  if (reasons.length > 0) return { outcome: 'refused', refusals: reasons, versions, patch: undefined };
-  return { outcome: 'built', refusals: [], versions, patch: writePatch(patch) };
-}
-
-/** Runs two at a time, as many as compilers should run beside each other on small machines; keeps the order. */
-async function inPairs<T, R>(items: readonly T[], action: (item: T) => Promise<R[]>): Promise<R[]> {
-  const results = new Map<number, R[]>();
-  let next = 0;
-  const worker = async (): Promise<void> => {
-    for (let index = next++; index < items.length; index = next++) {
-      const item = items[index];
-      if (item !== undefined) results.set(index, await action(item));
-    }
-  };
-  await Promise.all([worker(), worker()]);
-  return items.flatMap((_, index) => results.get(index) ?? []);
+  const context = { work, tree, fixedTree, shipped, refusals: new Refusals() };
+  const facts = { recipe, versions, builder: builderName() };
+  const { outcome, refusals, patch } = await makePatch(context, facts, tell);
+  return { outcome, refusals, versions, patch: patch && writePatch(patch) };
 }

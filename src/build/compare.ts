@@ -12,7 +12,8 @@ export interface Comparison {
   readonly removed: readonly ObjectFunction[];
 }
 
-const coldSuffix = '.cold';
+/** GCC's name for the unlikely part of a function, which it puts elsewhere. */
+export const coldSuffix = '.cold';
 
 /** The function whose unlikely part `part` is; its own base name for a whole function. */
 export const parentName = (part: ObjectFunction): string =>

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { KcareError } from '../base/errors.js';
 import { CodeObject, digest } from './code-object.js';
-import { compareObjects, parentName, type Comparison } from './compare.js';
+import { coldSuffix, compareObjects, parentName, type Comparison } from './compare.js';
 import { commandsFor, compileUnit, readUnitSource, sectionFlags } from './compile.js';
 import type { CompileCommand, ConfiguredTree } from './configure.js';
 import { correlate } from './correlate.js';
@@ -110,7 +110,9 @@ async function prepareUnit(
     return undefined;
   }
   const object = new CodeObject(patched.object);
-  const comparison = compareObjects(new CodeObject(original.object), object, refusals);
+  const originalObject = new CodeObject(original.object);
+  const comparison = compareObjects(originalObject, object, refusals);
+  checkClones(request, placement.unit, originalObject, refusals);
   checkInlining(request, comparison, inlined, original.inlined, refusals);
   const { changed, added, removed } = comparison;
   if (changed.length + added.length + removed.length === 0) return undefined;
@@ -143,6 +145,26 @@ export function checkInlining(
       'INLINED_ELSEWHERE',
       `${callee} is inlined into ${caller}, which the patch leaves alone`,
       callee,
+    );
+  }
+}
+
+/** Copies that only the distribution's flags make of an edited function would keep the old code. */
+function checkClones(
+  request: EditRequest,
+  stock: CodeObject,
+  withSections: CodeObject,
+  refusals: Refusals,
+): void {
+  const known = new Set(withSections.functions.map(({ base }) => base));
+  for (const part of stock.functions) {
+    const source = part.base.replace(/\..*$/, '');
+    if (!request.functions.includes(source) || known.has(part.base) || part.base.endsWith(coldSuffix))
+      continue;
+    refusals.add(
+      'INLINED_ELSEWHERE',
+      `the copy ${part.name} cannot be compared: section flags do not make it`,
+      source,
     );
   }
 }
