@@ -59,9 +59,10 @@ async function showLiveFromVulnerableToFixedAndBack(host: LocalHost, program: Pr
   const { stdout } = await host.kcarectl('--lib-update', '--pid', pid, '--json');
   const outcome = parseUpdate(stdout).find((entry) => entry.pid === program.pid);
   check(outcome?.pauseNs !== undefined, 'the pause is reported');
-  const microseconds = (nanoseconds = 0): string => `${(nanoseconds / 1000).toFixed(0)} µs`;
-  say(`a running thread: ${microseconds(outcome?.pauseNs?.running)}`);
-  say(`any thread: ${microseconds(outcome?.pauseNs?.longest)}`);
+  const { running = 0, longest = 0 } = outcome?.pauseNs ?? {};
+  const microseconds = (nanoseconds: number): string => `${(nanoseconds / 1000).toFixed(0)} µs`;
+  say(`a running thread: ${running > 0 ? microseconds(running) : 'none was running'}`);
+  say(`any thread: ${microseconds(longest)}`);
 }
 
 async function main(): Promise<void> {

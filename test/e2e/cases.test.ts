@@ -126,4 +126,4 @@ test(`${rounds} times to and fro, every process follows every time and none dies
   }
   expect(targets.filter(({ program }) => !program.isAlive)).toEqual([]);
   expectUntouchedMemory();
-}, 600_000);
+}, 900_000);

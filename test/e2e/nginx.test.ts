@@ -42,7 +42,7 @@ afterAll(async () => {
 test(`${workers} workers are patched and unpatched ${rounds} times under HTTPS load without one failed request`, async () => {
   const pids = [nginx.masterPid, ...nginx.workerPids];
   const libcrypto = libcryptoOf(built.unpacked);
-  const load = new HttpsLoad(nginx, 8);
+  const load = new HttpsLoad(nginx, 4);
   try {
     await load.waitForRequests(100);
     const mappings = pids.map((pid) => codeNames(pid));
@@ -69,7 +69,7 @@ test(`${workers} workers are patched and unpatched ${rounds} times under HTTPS l
   expect(load.counts.handshakes).toBeGreaterThan(rounds);
   expect([nginx.masterPid, ...nginx.workerPids]).toEqual(pids);
   expect(nginx.errorLog).toBe('');
-}, 600_000);
+}, 900_000);
 
 /** Executable mappings; a worker's other mappings change with its load. */
 function codeNames(pid: number): string[] {
