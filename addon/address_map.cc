@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -20,24 +21,26 @@ AddressMap AddressMap::of_process(pid_t pid) {
   AddressMap map;
   char line[8192];
   while (std::fgets(line, sizeof line, file.get()) != nullptr) {
-    unsigned long long start = 0;
-    unsigned long long end = 0;
-    char permissions[5] = {};
-    if (std::sscanf(line, "%llx-%llx %4s", &start, &end, permissions) != 3)
+    // START-END PERMISSIONS OFFSET DEVICE INODE NAME
+    char* cursor = nullptr;
+    const std::uint64_t start = std::strtoull(line, &cursor, 16);
+    if (*cursor != '-')
       continue;
+    const std::uint64_t end = std::strtoull(cursor + 1, &cursor, 16);
+    if (std::strlen(cursor) < 4)
+      continue;
+    const char* permissions = cursor + 1;
     const bool main_stack = std::strstr(line, " [stack]\n") != nullptr;
-    map.mappings_.push_back({{remote_ptr<>(start), remote_ptr<>(end)},
-                             permissions[0] == 'r',
-                             permissions[1] == 'w',
-                             main_stack});
+    map.mappings_.push_back(
+        {{remote_ptr<>(start), remote_ptr<>(end)}, permissions[0] == 'r', permissions[1] == 'w', main_stack});
   }
   return map;
 }
 
 const Mapping* AddressMap::find(remote_ptr<> address) const {
-  const auto after =
-      std::upper_bound(mappings_.begin(), mappings_.end(), address,
-                       [](remote_ptr<> value, const Mapping& mapping) { return value < mapping.range.start; });
+  const auto after = std::upper_bound(
+      mappings_.begin(), mappings_.end(), address,
+      [](remote_ptr<> value, const Mapping& mapping) { return value < mapping.range.start; });
   if (after == mappings_.begin())
     return nullptr;
   const Mapping& mapping = *std::prev(after);

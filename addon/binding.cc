@@ -22,14 +22,18 @@ std::uint64_t to_word(const Napi::Value& value) {
   return value.As<Napi::BigInt>().Uint64Value(&lossless);
 }
 
-remote_ptr<> to_address(const Napi::Value& value) { return remote_ptr<>(to_word(value)); }
+remote_ptr<> to_address(const Napi::Value& value) {
+  return remote_ptr<>(to_word(value));
+}
 
 std::vector<std::uint8_t> to_bytes(const Napi::Value& value) {
   const auto array = value.As<Napi::Uint8Array>();
   return {array.Data(), array.Data() + array.ByteLength()};
 }
 
-Napi::BigInt from_address(Napi::Env env, remote_ptr<> address) { return Napi::BigInt::New(env, address.as_int()); }
+Napi::BigInt from_address(Napi::Env env, remote_ptr<> address) {
+  return Napi::BigInt::New(env, address.as_int());
+}
 
 Napi::Uint8Array from_bytes(Napi::Env env, const std::vector<std::uint8_t>& bytes) {
   auto array = Napi::Uint8Array::New(env, bytes.size());
@@ -38,7 +42,8 @@ Napi::Uint8Array from_bytes(Napi::Env env, const std::vector<std::uint8_t>& byte
   return array;
 }
 
-/// Ranges are checked here as well as in TypeScript: no address of the kernel's half, no empty or endless range.
+/// Ranges are checked here as well as in TypeScript: no address of the kernel's half, no empty or endless
+/// range.
 constexpr std::uint64_t user_address_end = 1ULL << 47;
 
 void require(bool condition, const char* message) {
@@ -160,7 +165,8 @@ kcare::CommitRequest to_commit_request(const Napi::Object& value) {
     request.guarded.push_back(range);
   });
   each("states", [&request](const Napi::Object& item) {
-    const kcare::StateWord state{to_address(item.Get("address")), item.Get("during").As<Napi::Number>().Uint32Value(),
+    const kcare::StateWord state{to_address(item.Get("address")),
+                                 item.Get("during").As<Napi::Number>().Uint32Value(),
                                  item.Get("after").As<Napi::Number>().Uint32Value()};
     require_range(state.address, sizeof state.during);
     request.states.push_back(state);

@@ -30,11 +30,13 @@ struct Mismatch {
 
 class CodeWriter {
 public:
-  CodeWriter(TargetMemory& memory, const std::vector<CodeWrite>& writes, const std::vector<StateWord>& states);
+  CodeWriter(TargetMemory& memory, const std::vector<CodeWrite>& writes,
+             const std::vector<StateWord>& states);
 
   /// R3: the first write whose place does not hold the expected bytes.
   std::optional<Mismatch> find_mismatch() const;
-  /// Makes the pages private to the target (copy on write) while nobody is stopped. Only after `find_mismatch`.
+  /// Makes the pages private to the target (copy on write) while nobody is stopped. Only after
+  /// `find_mismatch`.
   void prefault();
   /// R2: state words, code, state words; undone when any of it fails. Throws as TargetMemory does.
   void write_all();

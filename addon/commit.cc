@@ -13,7 +13,8 @@ class CommitSession {
 public:
   CommitSession(pid_t pid, const CommitRequest& request, const Examine& examine)
       : examine_(examine), memory_(pid), writer_(memory_, request.writes, request.states),
-        scanner_(pid, memory_, request.guarded), threads_(pid, Deadline::in_milliseconds(request.timeout_ms)) {}
+        scanner_(pid, memory_, request.guarded),
+        threads_(pid, Deadline::in_milliseconds(request.timeout_ms)) {}
 
   CommitResult run() {
     if (expected_bytes_differ())
@@ -61,14 +62,16 @@ private:
       const StackHit& hit = inspection.suspect.hits.front();
       return block({thread.tid(), hit.range, false, hit.value});
     }
-    result_.reason = "thread " + std::to_string(thread.tid()) + " runs on another stack that could not be examined";
+    result_.reason =
+        "thread " + std::to_string(thread.tid()) + " runs on another stack that could not be examined";
     return false;
   }
 
   bool block(const Blocker& blocker) {
     result_.blocker = blocker;
     result_.reason = "thread " + std::to_string(blocker.tid) +
-                     (blocker.instruction ? " executes code" : " may return to code") + " that is to be replaced";
+                     (blocker.instruction ? " executes code" : " may return to code") +
+                     " that is to be replaced";
     return false;
   }
 

@@ -1,7 +1,5 @@
-// Monotonic time, and how long to wait for a stop: spin shortly, then sleep in tens of microseconds.
+// Monotonic time, and how long to wait for a stop: spin shortly, then sleep for microseconds.
 #pragma once
-
-#include <sched.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -32,21 +30,20 @@ private:
   std::int64_t at_ns_;
 };
 
-/// One wait: a stop arrives within microseconds on a free processor, so yielding comes before sleeping.
+/// One wait. A stop arrives within microseconds when another processor runs the thread, so looking again
+/// comes first. When the thread needs this processor, only sleeping helps.
 class Backoff {
 public:
   void pause() {
-    if (now_ns() - started_ns_ < spin_ns) {
-      sched_yield();
+    if (now_ns() - started_ns_ < spin_ns)
       return;
-    }
     const timespec nap{0, nap_ns};
     clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, nullptr);
   }
 
 private:
-  static constexpr std::int64_t spin_ns = 200'000;
-  static constexpr long nap_ns = 30'000;
+  static constexpr std::int64_t spin_ns = 30'000;
+  static constexpr long nap_ns = 10'000;
   std::int64_t started_ns_ = now_ns();
 };
 

@@ -1,4 +1,5 @@
-// What the engine throws: errors with a code of src/base/errors.ts, and the death of the target, which is none.
+// What the engine throws: errors with a code of src/base/errors.ts, and the death of the target, which is
+// none.
 #pragma once
 
 #include <sys/types.h>

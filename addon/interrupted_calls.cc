@@ -1,4 +1,5 @@
-// System calls that a stop interrupts: which ones the kernel restarts, and which ones we have to restart by hand (R5).
+// System calls that a stop interrupts: which ones the kernel restarts, and which ones we have to restart by
+// hand (R5).
 #include "interrupted_calls.h"
 
 #include <sys/syscall.h>
@@ -28,20 +29,20 @@ constexpr unsigned short long_mode_code_segment = 0x33;
 // these give a plain EINTR at any wake-up. The sockets do so only with SO_RCVTIMEO or SO_SNDTIMEO
 // (sock_intr_errno), select and its kin only when the timeout cannot be written back (poll_select_finish).
 constexpr long long plain_eintr[] = {
-    SYS_epoll_wait, SYS_epoll_pwait,
+    SYS_epoll_wait,     SYS_epoll_pwait,
 #ifdef SYS_epoll_pwait2
     SYS_epoll_pwait2,
 #endif
-    SYS_semop,      SYS_semtimedop,  SYS_rt_sigtimedwait, SYS_io_getevents,
+    SYS_semop,          SYS_semtimedop,  SYS_rt_sigtimedwait, SYS_io_getevents,
 #ifdef SYS_io_pgetevents
     SYS_io_pgetevents,
 #endif
 #ifdef SYS_io_uring_enter
     SYS_io_uring_enter,
 #endif
-    SYS_accept,     SYS_accept4,     SYS_connect,         SYS_recvfrom,     SYS_recvmsg,  SYS_recvmmsg,
-    SYS_sendto,     SYS_sendmsg,     SYS_sendmmsg,        SYS_read,         SYS_readv,    SYS_write,
-    SYS_writev,     SYS_splice,      SYS_sendfile,        SYS_select,       SYS_pselect6, SYS_ppoll,
+    SYS_accept,         SYS_accept4,     SYS_connect,         SYS_recvfrom,     SYS_recvmsg,  SYS_recvmmsg,
+    SYS_sendto,         SYS_sendmsg,     SYS_sendmmsg,        SYS_read,         SYS_readv,    SYS_write,
+    SYS_writev,         SYS_splice,      SYS_sendfile,        SYS_select,       SYS_pselect6, SYS_ppoll,
 };
 
 bool in_system_call(const Registers& registers) {

@@ -43,7 +43,9 @@ int request(unsigned what, pid_t tid, std::uintptr_t address, std::uintptr_t dat
   return result == -1 ? errno : 0;
 }
 
-std::uintptr_t pointer(const void* object) { return reinterpret_cast<std::uintptr_t>(object); }
+std::uintptr_t pointer(const void* object) {
+  return reinterpret_cast<std::uintptr_t>(object);
+}
 
 } // namespace
 
@@ -58,7 +60,9 @@ int seize(pid_t tid, bool trace_clones, bool suspend_seccomp) {
   return request(PTRACE_SEIZE, tid, 0, options);
 }
 
-int interrupt(pid_t tid) { return request(PTRACE_INTERRUPT, tid, 0, 0); }
+int interrupt(pid_t tid) {
+  return request(PTRACE_INTERRUPT, tid, 0, 0);
+}
 
 int detach(pid_t tid, int signal) {
   return request(PTRACE_DETACH, tid, 0, static_cast<std::uintptr_t>(signal));

@@ -38,7 +38,8 @@ bool has_system_call_dispatch(pid_t tid);
 
 } // namespace ptrace_requests
 
-/// For tests of R1: counts the steps of the engine and kills this process at step KCARE_ENGINE_DIE_AT, if set.
+/// For tests of R1: counts the steps of the engine and kills this process at step KCARE_ENGINE_DIE_AT, if
+/// set.
 void count_step();
 
 } // namespace kcare

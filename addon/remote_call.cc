@@ -4,37 +4,42 @@
 //
 //   1. The thread is stopped, nothing is changed          it goes on as after any interruption.
 //   2. The signal frame is written below the red zone     nobody reads it; it goes on.
-//   3. Registers: rip = trampoline, rsp = frame           it makes rt_sigreturn and is itself again. A signal that
-//                                                         comes first is handled on the stack below the frame.
+//   3. Registers: rip = trampoline, rsp = frame           it makes rt_sigreturn and is itself again. A signal
+//   that
+//                                                         comes first is handled on the stack below the
+//                                                         frame.
 //   4. All signals are blocked                            the same; the mask comes back from the frame.
 //      (The other order would leave a thread without registers to return by, and with all signals blocked.)
-//   5. It enters rt_sigreturn, which we turn into our     before we change the registers: rt_sigreturn is made.
+//   5. It enters rt_sigreturn, which we turn into our     before we change the registers: rt_sigreturn is
+//   made.
 //      call: orig_rax = number, rip = trampoline again    After: our call is made, then rt_sigreturn.
-//   6. Our call has returned, rip = trampoline            rt_sigreturn. Here a new mapping gets its mark: if we die
-//                                                         before that one write, it stays behind, unused and unknown.
-//                                                         Next call: go to 5.
+//   6. Our call has returned, rip = trampoline            rt_sigreturn. Here a new mapping gets its mark: if
+//   we die
+//                                                         before that one write, it stays behind, unused and
+//                                                         unknown. Next call: go to 5.
 //   7. Interrupted once more, it stands in the kernel's   rt_sigreturn.
 //      signal code
-//   8. The mask is restored                               rt_sigreturn; a signal may be handled before, as in 3.
+//   8. The mask is restored                               rt_sigreturn; a signal may be handled before, as
+//   in 3.
 //   9. The registers are restored                         it goes on; the kernel's signal code restarts the
-//                                                         interrupted call, as that code sees the old registers.
+//                                                         interrupted call, as that code sees the old
+//                                                         registers.
 //  10. The bytes below the red zone are restored, detach  it goes on.
 //
-// Each step is one system call of ours, which SIGKILL cannot cut in two. That we return to the trampoline and not to
-// the instruction behind our call makes "do nothing more" the default at every point.
+// Each step is one system call of ours, which SIGKILL cannot cut in two. That we return to the trampoline and
+// not to the instruction behind our call makes "do nothing more" the default at every point.
 #include "remote_call.h"
 
 #include "address_map.h"
+#include "call_candidates.h"
 #include "deadline.h"
 #include "engine_error.h"
 #include "interrupted_calls.h"
 #include "signal_frame.h"
 #include "target_memory.h"
-#include "task_list.h"
 #include "traced_thread.h"
 
 #include <sys/syscall.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -45,7 +50,6 @@ namespace kcare {
 
 namespace {
 
-constexpr std::uint64_t long_mode_code_segment = 0x33;
 constexpr unsigned long long trap_flag = 0x100;
 constexpr std::uint8_t signal_return_code[] = {0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05};
 /// A thread that has begun a call may take longer than the wait for a stop.
@@ -53,43 +57,10 @@ constexpr std::int64_t call_patience_ms = 2000;
 constexpr std::int64_t stop_patience_ms = 100;
 constexpr std::int64_t largest_errno = 4095;
 
-// Calls that never return one of the kernel's restart codes. After such a code the kernel would move rip back by two
-// bytes, which is right behind a syscall instruction but not at the trampoline.
-constexpr std::uint64_t permitted_calls[] = {SYS_mmap,    SYS_mprotect, SYS_munmap, SYS_mremap,    SYS_madvise,
-                                             SYS_getpid,  SYS_gettid,   SYS_prctl,  SYS_membarrier};
-
-struct Candidate {
-  pid_t tid;
-  bool running;
-  bool filtered;
-};
-
-/// Threads that may be stopped soon, best first: without a seccomp filter, sleeping, main thread.
-std::vector<Candidate> find_candidates(pid_t pid) {
-  std::vector<Candidate> candidates;
-  bool any_alive = false;
-  for (const Task& task : list_tasks(pid)) {
-    TaskStatus status;
-    if (task.is_dead() || !read_task_status(pid, task.tid, status))
-      continue;
-    any_alive = true;
-    if (status.tracer != 0 && status.tracer != gettid())
-      throw EngineError("TARGET_TRACED", 0, pid,
-                        "thread " + std::to_string(task.tid) + " of process " + std::to_string(pid) +
-                            " is traced by " + std::to_string(status.tracer));
-    if (status.shadow_stack)
-      throw EngineError("TARGET_UNSUPPORTED", 0, pid,
-                        "process " + std::to_string(pid) + " uses a shadow stack, which a remote call would break");
-    if (task.state != 'D')
-      candidates.push_back({task.tid, task.is_running(), status.seccomp_mode != 0});
-  }
-  if (!any_alive)
-    throw TargetGone();
-  std::stable_sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
-    return a.filtered != b.filtered ? b.filtered : !a.running && b.running;
-  });
-  return candidates;
-}
+// Calls that never return one of the kernel's restart codes. After such a code the kernel would move rip back
+// by two bytes, which is right behind a syscall instruction but not at the trampoline.
+constexpr std::uint64_t permitted_calls[] = {SYS_mmap,   SYS_mprotect, SYS_munmap, SYS_mremap,    SYS_madvise,
+                                             SYS_getpid, SYS_gettid,   SYS_prctl,  SYS_membarrier};
 
 /// Waits until the thread stops or ends; false when the deadline passes first.
 bool wait_for_stop(TracedThread& thread, const Deadline& deadline) {
@@ -113,37 +84,6 @@ bool stop_in_signal_code(TracedThread& thread, const Deadline& deadline) {
     thread.resume();
   }
   return false;
-}
-
-/// struct rseq_cs of <linux/rseq.h>.
-struct RestartableSequence {
-  std::uint32_t version;
-  std::uint32_t flags;
-  std::uint64_t start;
-  std::uint64_t length;
-  std::uint64_t abort;
-};
-
-/// In a restartable sequence the kernel would no longer see that the thread left it in the middle.
-bool in_restartable_sequence(const TargetMemory& memory, TracedThread& thread) {
-  constexpr std::uint64_t sequence_pointer_offset = 8;
-  const std::uint64_t area = ptrace_requests::get_rseq_area(thread.tid());
-  std::uint64_t pointer = 0;
-  if (area == 0 || !memory.try_read(remote_ptr<>(area + sequence_pointer_offset), &pointer, sizeof pointer) ||
-      pointer == 0)
-    return false;
-  RestartableSequence sequence{};
-  if (!memory.try_read(remote_ptr<>(pointer), &sequence, sizeof sequence))
-    return false;
-  return thread.original_registers().rip - sequence.start < sequence.length;
-}
-
-void refuse_unsupported(pid_t pid, TracedThread& thread) {
-  if (thread.original_registers().cs != long_mode_code_segment)
-    throw EngineError("TARGET_UNSUPPORTED", 0, pid, "process " + std::to_string(pid) + " runs 32-bit code");
-  if (ptrace_requests::has_system_call_dispatch(thread.tid()))
-    throw EngineError("TARGET_UNSUPPORTED", 0, pid,
-                      "process " + std::to_string(pid) + " diverts its system calls (syscall user dispatch)");
 }
 
 /// Whether the frame fits on the stack of the thread, and overwrites no other mapping.
@@ -282,12 +222,14 @@ void validate(pid_t pid, const TargetMemory& memory, const std::vector<RemoteCal
     if (std::find(std::begin(permitted_calls), std::end(permitted_calls), call.number) ==
         std::end(permitted_calls))
       throw EngineError("INTERNAL", 0, pid,
-                        "system call " + std::to_string(call.number) + " must not be made in another process");
+                        "system call " + std::to_string(call.number) +
+                            " must not be made in another process");
   std::uint8_t code[sizeof signal_return_code] = {};
   if (!memory.try_read(signal_return, code, sizeof code) ||
       std::memcmp(code, signal_return_code, sizeof code) != 0)
     throw EngineError("TARGET_UNSUPPORTED", 0, pid,
-                      "process " + std::to_string(pid) + " has no signal return trampoline at the given address");
+                      "process " + std::to_string(pid) +
+                          " has no signal return trampoline at the given address");
 }
 
 } // namespace

@@ -28,8 +28,8 @@ struct CallResult {
   std::int64_t pause_ns = 0;
 };
 
-/// Makes `calls` in order in one thread of `pid`. `signal_return` is the address of `mov $15,%rax; syscall` there.
-/// Must run in a tracer thread. Throws EngineError.
+/// Makes `calls` in order in one thread of `pid`. `signal_return` is the address of `mov $15,%rax; syscall`
+/// there. Must run in a tracer thread. Throws EngineError.
 CallResult make_remote_calls(pid_t pid, const std::vector<RemoteCall>& calls, remote_ptr<> signal_return,
                              std::int64_t timeout_ms);
 

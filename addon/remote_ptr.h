@@ -1,4 +1,5 @@
-// remote_ptr: an address in another process, which can be neither dereferenced nor mixed with a pointer of ours.
+// remote_ptr: an address in another process, which can be neither dereferenced nor mixed with a pointer of
+// ours.
 #pragma once
 
 #include <cstddef>

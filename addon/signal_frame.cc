@@ -115,8 +115,8 @@ std::size_t xsave_area_size(std::uint64_t features) {
 void complete_extended_state(std::vector<std::uint8_t>& state) {
   std::uint64_t features = word_at(state, software_bytes_offset); // ptrace puts XCR0 here
   const std::uint64_t in_use = word_at(state, header_offset);
-  // ptrace always shows room for AMX tiles; a signal frame of a thread that never asked for tiles must not have it
-  // (arch_prctl(2), ARCH_REQ_XCOMP_PERM): the kernel would restore the SSE part only.
+  // ptrace always shows room for AMX tiles; a signal frame of a thread that never asked for tiles must not
+  // have it (arch_prctl(2), ARCH_REQ_XCOMP_PERM): the kernel would restore the SSE part only.
   if ((features & feature_tile_data) != 0 && (in_use & feature_tile_data) == 0) {
     features &= ~feature_tile_data;
     state.resize(std::min(state.size(), xsave_area_size(features)));
@@ -167,7 +167,8 @@ SignalFrame build_signal_frame(const Registers& registers, std::uint64_t signal_
   result.address = address;
   result.bytes.resize(state_address.as_int() - address.as_int() + extended_state.size());
   std::memcpy(result.bytes.data(), &frame, sizeof frame);
-  std::copy(extended_state.begin(), extended_state.end(), result.bytes.end() - static_cast<long>(extended_state.size()));
+  std::copy(extended_state.begin(), extended_state.end(),
+            result.bytes.end() - static_cast<long>(extended_state.size()));
   return result;
 }
 

@@ -18,8 +18,8 @@ struct SignalFrame {
   remote_ptr<> stack_pointer() const { return address.plus_bytes(sizeof(std::uint64_t)); }
 };
 
-/// `registers`, `signal_mask`: what the thread gets back. `extended_state`: as PTRACE_GETREGSET gives it, may be
-/// empty on failure, then EngineError TARGET_UNSUPPORTED. `signal_return`: address of the trampoline.
+/// `registers`, `signal_mask`: what the thread gets back. `extended_state`: as PTRACE_GETREGSET gives it, may
+/// be empty on failure, then EngineError TARGET_UNSUPPORTED. `signal_return`: address of the trampoline.
 SignalFrame build_signal_frame(const Registers& registers, std::uint64_t signal_mask,
                                std::vector<std::uint8_t> extended_state, remote_ptr<> signal_return);
 

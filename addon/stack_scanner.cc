@@ -37,8 +37,8 @@ StackScanner::StackScanner(pid_t pid, const TargetMemory& memory, std::vector<re
   }
 }
 
-// A return address lies behind a call instruction: never at the start of a function, possibly at its very end, when
-// the call is the last instruction (of a function that does not return).
+// A return address lies behind a call instruction: never at the start of a function, possibly at its very
+// end, when the call is the last instruction (of a function that does not return).
 std::optional<std::size_t> StackScanner::range_returned_into(remote_ptr<> value) const {
   if (value <= hull_.start || hull_.end < value)
     return std::nullopt;
@@ -67,12 +67,13 @@ Inspection StackScanner::inspect(pid_t tid, const Registers& registers) {
   if (suspect.on_other_stack)
     scan_native_stack(registers, suspect);
   if (suspect.hits.size() > largest_number_of_hits)
-    throw TargetBusy("the stack of thread " + std::to_string(tid) + " holds too many addresses of replaced code");
+    throw TargetBusy("the stack of thread " + std::to_string(tid) +
+                     " holds too many addresses of replaced code");
   return inspection;
 }
 
-// A thread library puts the thread control block, at which fs_base points, on top of the stack; the main thread's lies
-// elsewhere, and its stack ends with its mapping.
+// A thread library puts the thread control block, at which fs_base points, on top of the stack; the main
+// thread's lies elsewhere, and its stack ends with its mapping.
 StackScanner::Extent StackScanner::live_extent(pid_t tid, const Registers& registers) {
   const remote_ptr<> stack_pointer(registers.rsp);
   const remote_ptr<> control_block(registers.fs_base);
@@ -117,9 +118,9 @@ void StackScanner::scan(const std::vector<std::uint8_t>& stack, remote_ptr<> sta
     scan_from(0);
 }
 
-// The native stack pointer is somewhere on the other stack: in the signal frame, or where a coroutine saved it. The
-// lowest word that points into the native stack is therefore a safe lower bound of what is alive there. Without any,
-// the whole stack is taken for alive.
+// The native stack pointer is somewhere on the other stack: in the signal frame, or where a coroutine saved
+// it. The lowest word that points into the native stack is therefore a safe lower bound of what is alive
+// there. Without any, the whole stack is taken for alive.
 void StackScanner::scan_native_stack(const Registers& registers, SuspectThread& suspect) {
   const bool is_main = suspect.tid == pid_;
   const Mapping* mapping = is_main ? map_.main_stack() : map_.find(remote_ptr<>(registers.fs_base));

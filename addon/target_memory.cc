@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
+#include <sstream>
 #include <string>
 
 namespace kcare {
@@ -22,18 +22,23 @@ TargetMemory::TargetMemory(pid_t pid) : pid_(pid), file_(-1) {
   const int error = errno;
   if (error == ENOENT || error == ESRCH)
     throw TargetGone();
-  const std::string message = "cannot open the memory of process " + std::to_string(pid) + ": " + strerror(error);
-  throw EngineError(error == EACCES || error == EPERM ? "NOT_PERMITTED" : "TARGET_MEMORY", error, pid, message);
+  const std::string message =
+      "cannot open the memory of process " + std::to_string(pid) + ": " + strerror(error);
+  throw EngineError(error == EACCES || error == EPERM ? "NOT_PERMITTED" : "TARGET_MEMORY", error, pid,
+                    message);
 }
 
-TargetMemory::~TargetMemory() { close(file_); }
+TargetMemory::~TargetMemory() {
+  close(file_);
+}
 
 TargetMemory::Transfer TargetMemory::transfer_in(remote_ptr<> address, void* into, std::size_t size,
                                                  int& error) const {
   auto* bytes = static_cast<std::uint8_t*>(into);
   std::size_t done = 0;
   while (done < size) {
-    const ssize_t count = pread(file_, bytes + done, size - done, static_cast<off_t>(address.as_int() + done));
+    const ssize_t count =
+        pread(file_, bytes + done, size - done, static_cast<off_t>(address.as_int() + done));
     if (count > 0) {
       done += static_cast<std::size_t>(count);
     } else if (count == 0) {
@@ -47,11 +52,11 @@ TargetMemory::Transfer TargetMemory::transfer_in(remote_ptr<> address, void* int
 }
 
 void TargetMemory::fail(const char* what, remote_ptr<> address, int error) const {
-  char text[96];
-  std::snprintf(text, sizeof text, "cannot %s memory of process %d at 0x%llx", what, pid_,
-                static_cast<unsigned long long>(address.as_int()));
+  std::ostringstream message;
+  message << "cannot " << what << " memory of process " << pid_ << " at 0x" << std::hex << address.as_int()
+          << ": " << strerror(error);
   throw EngineError(error == EACCES || error == EPERM ? "NOT_PERMITTED" : "TARGET_MEMORY", error, pid_,
-                    std::string(text) + ": " + strerror(error));
+                    message.str());
 }
 
 void TargetMemory::read(remote_ptr<> address, void* into, std::size_t size) const {
@@ -84,7 +89,8 @@ void TargetMemory::write(remote_ptr<> address, const void* from, std::size_t siz
   std::size_t done = 0;
   while (done < size) {
     count_step();
-    const ssize_t count = pwrite(file_, bytes + done, size - done, static_cast<off_t>(address.as_int() + done));
+    const ssize_t count =
+        pwrite(file_, bytes + done, size - done, static_cast<off_t>(address.as_int() + done));
     if (count > 0)
       done += static_cast<std::size_t>(count);
     else if (count == 0 || errno == ESRCH)

@@ -11,8 +11,8 @@
 
 namespace kcare {
 
-/// Holds /proc/PID/mem open. The file stays bound to the address space that it was opened on: after an execve of
-/// the target, reads and writes reach nothing, never the new program.
+/// Holds /proc/PID/mem open. The file stays bound to the address space that it was opened on: after an execve
+/// of the target, reads and writes reach nothing, never the new program.
 class TargetMemory {
 public:
   /// Throws TargetGone, or EngineError NOT_PERMITTED / TARGET_MEMORY.
@@ -21,7 +21,8 @@ public:
   TargetMemory(const TargetMemory&) = delete;
   TargetMemory& operator=(const TargetMemory&) = delete;
 
-  /// Both throw TargetGone when the address space is gone, EngineError TARGET_MEMORY when part of it is not mapped.
+  /// Both throw TargetGone when the address space is gone, EngineError TARGET_MEMORY when part of it is not
+  /// mapped.
   void read(remote_ptr<> address, void* into, std::size_t size) const;
   void write(remote_ptr<> address, const void* from, std::size_t size);
 

@@ -104,7 +104,8 @@ bool read_task_status(pid_t pid, pid_t tid, TaskStatus& status) {
   status.blocked = status_number(content, "\nSigBlk:", 16);
   status.caught = status_number(content, "\nSigCgt:", 16);
   if (const char* features = status_field(content, "\nx86_Thread_features:"))
-    status.shadow_stack = std::string(features, std::strcspn(features, "\n")).find("shstk") != std::string::npos;
+    status.shadow_stack =
+        std::string(features, std::strcspn(features, "\n")).find("shstk") != std::string::npos;
   return true;
 }
 

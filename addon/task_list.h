@@ -11,7 +11,8 @@ namespace kcare {
 
 struct Task {
   pid_t tid;
-  /// State letter of proc(5): R running, S sleeping, D uninterruptible, T stopped, t traced, Z and X dead, I idle.
+  /// State letter of proc(5): R running, S sleeping, D uninterruptible, T stopped, t traced, Z and X dead, I
+  /// idle.
   char state;
 
   bool is_dead() const { return state == 'Z' || state == 'X' || state == 'x'; }
@@ -36,8 +37,8 @@ std::vector<pid_t> list_thread_ids(pid_t pid);
 std::vector<Task> list_tasks(pid_t pid);
 /// 'X' when the thread is gone.
 char task_state(pid_t pid, pid_t tid);
-/// Path of a file in /proc of a thread that has not ended; a main thread may end before the others, and then its own
-/// files show no memory. Throws TargetGone.
+/// Path of a file in /proc of a thread that has not ended; a main thread may end before the others, and then
+/// its own files show no memory. Throws TargetGone.
 std::string living_task_path(pid_t pid, const char* name);
 /// False when the thread is gone.
 bool read_task_status(pid_t pid, pid_t tid, TaskStatus& status);

@@ -1,4 +1,5 @@
-// All threads of a target, stopped in two waves: sleeping ones first, running ones last and released first (R8).
+// All threads of a target, stopped in two waves: sleeping ones first, running ones last and released first
+// (R8).
 #include "thread_set.h"
 
 #include "engine_error.h"
@@ -11,7 +12,8 @@ namespace kcare {
 
 namespace {
 
-// Sleeping threads stop within microseconds unless they are in uninterruptible sleep; the others wait for them.
+// Sleeping threads stop within microseconds unless they are in uninterruptible sleep; the others wait for
+// them.
 constexpr std::int64_t sleeping_patience_ms = 250;
 // A running thread may first have to get a processor.
 constexpr std::int64_t running_patience_ms = 250;
@@ -21,7 +23,9 @@ constexpr std::int64_t release_patience_ms = 500;
 
 ThreadSet::ThreadSet(pid_t pid, const Deadline& deadline) : pid_(pid), deadline_(deadline) {}
 
-ThreadSet::~ThreadSet() { release(); }
+ThreadSet::~ThreadSet() {
+  release();
+}
 
 bool ThreadSet::seize_into(Wave& wave, pid_t tid, bool trace_clones) {
   SeizeOptions options;
@@ -58,9 +62,10 @@ bool ThreadSet::seize_unknown() {
   return any;
 }
 
-// A thread that is created after its parent was seized is attached by the kernel. One that is created before that is
-// in the next listing, except when its parent was just then on its way through clone(2): that is why the number of
-// threads is compared once more when all known ones are stopped. Only then nobody can create another.
+// A thread that is created after its parent was seized is attached by the kernel. One that is created before
+// that is in the next listing, except when its parent was just then on its way through clone(2): that is why
+// the number of threads is compared once more when all known ones are stopped. Only then nobody can create
+// another.
 bool ThreadSet::stop_running(const Inspect& inspect) {
   while (seize_unknown() && !deadline_.passed()) {
   }
@@ -75,7 +80,8 @@ bool ThreadSet::stop_running(const Inspect& inspect) {
     if (is_complete() || !seize_unknown())
       return true;
     if (patience.passed())
-      throw TargetBusy("process " + std::to_string(pid_) + " creates threads faster than they can be stopped");
+      throw TargetBusy("process " + std::to_string(pid_) +
+                       " creates threads faster than they can be stopped");
   }
 }
 

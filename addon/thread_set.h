@@ -1,4 +1,5 @@
-// All threads of a target, stopped in two waves: sleeping ones first, running ones last and released first (R8).
+// All threads of a target, stopped in two waves: sleeping ones first, running ones last and released first
+// (R8).
 #pragma once
 
 #include "deadline.h"

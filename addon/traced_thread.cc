@@ -21,18 +21,20 @@ namespace {
 
 constexpr std::int64_t release_patience_ms = 200;
 
-std::uint64_t signal_bit(int signal) { return 1ULL << (signal - 1); }
+std::uint64_t signal_bit(int signal) {
+  return 1ULL << (signal - 1);
+}
 
 [[noreturn]] void throw_seize_error(pid_t pid, pid_t tid, int error, const TaskStatus& status,
                                     bool suspend_seccomp) {
   const std::string thread = "thread " + std::to_string(tid) + " of process " + std::to_string(pid);
   if (status.tracer != 0)
-    throw EngineError("TARGET_TRACED", error, pid,
-                      thread + " is traced by " + std::to_string(status.tracer));
+    throw EngineError("TARGET_TRACED", error, pid, thread + " is traced by " + std::to_string(status.tracer));
   if (suspend_seccomp)
     throw EngineError("TARGET_UNSUPPORTED", error, pid,
-                      thread + " runs under a seccomp filter that cannot be suspended: this takes CAP_SYS_ADMIN "
-                               "and a kernel with CONFIG_CHECKPOINT_RESTORE");
+                      thread +
+                          " runs under a seccomp filter that cannot be suspended: this takes CAP_SYS_ADMIN "
+                          "and a kernel with CONFIG_CHECKPOINT_RESTORE");
   throw EngineError("NOT_PERMITTED", error, pid, "cannot trace " + thread + ": " + strerror(error));
 }
 
@@ -46,9 +48,13 @@ Stop Stop::from_wait_status(int status) {
   return stop;
 }
 
-bool Stop::is_event_stop() const { return event == PTRACE_EVENT_STOP; }
+bool Stop::is_event_stop() const {
+  return event == PTRACE_EVENT_STOP;
+}
 
-bool Stop::is_group_stop() const { return is_event_stop() && signal != SIGTRAP; }
+bool Stop::is_group_stop() const {
+  return is_event_stop() && signal != SIGTRAP;
+}
 
 TracedThread::TracedThread(pid_t pid, pid_t tid) : pid_(pid), tid_(tid), interrupted_at_ns_(now_ns()) {}
 
@@ -100,9 +106,10 @@ void TracedThread::interrupt() {
     look(); // Gone, or stopped on its own meanwhile: the caller polls.
 }
 
-// WNOWAIT leaves the signal of a signal-delivery-stop in the thread: should we die now, the kernel delivers it.
-// Without it, waiting takes the signal out, and it would be lost with us (kernel/exit.c, wait_task_stopped).
-// WEXITED is asked only for threads: the exit of a process belongs to its parent, which may be this very process.
+// WNOWAIT leaves the signal of a signal-delivery-stop in the thread: should we die now, the kernel delivers
+// it. Without it, waiting takes the signal out, and it would be lost with us (kernel/exit.c,
+// wait_task_stopped). WEXITED is asked only for threads: the exit of a process belongs to its parent, which
+// may be this very process.
 bool TracedThread::look() {
   siginfo_t information{};
   const int result =
@@ -232,11 +239,12 @@ bool TracedThread::begin_release() noexcept {
   return true;
 }
 
-// A program may rely on EINTR when a signal comes. So a call that is restarted by hand is watched until it has been
-// entered again: a signal that comes before that is delivered as if it had interrupted the call, which then returns
-// the EINTR that it had; one that comes later interrupts the call anew. PTRACE_DETACH in the stop at the entry would
-// wake the thread as a signal does (__ptrace_unlink), and the call would return EINTR again: the thread is resumed and
-// stays attached until this tracer thread ends, which detaches it without waking it.
+// A program may rely on EINTR when a signal comes. So a call that is restarted by hand is watched until it
+// has been entered again: a signal that comes before that is delivered as if it had interrupted the call,
+// which then returns the EINTR that it had; one that comes later interrupts the call anew. PTRACE_DETACH in
+// the stop at the entry would wake the thread as a signal does (__ptrace_unlink), and the call would return
+// EINTR again: the thread is resumed and stays attached until this tracer thread ends, which detaches it
+// without waking it.
 bool TracedThread::poll_release() noexcept {
   if (phase_ != Phase::restarting)
     return true;

@@ -27,8 +27,8 @@ struct Stop {
   bool is_group_stop() const;
 };
 
-/// A seized thread. The destructor puts back what was changed and lets a stopped thread go. A thread that was never
-/// stopped cannot be detached; the kernel does that when the tracer thread ends (see tracer_thread.h).
+/// A seized thread. The destructor puts back what was changed and lets a stopped thread go. A thread that was
+/// never stopped cannot be detached; the kernel does that when the tracer thread ends (see tracer_thread.h).
 class TracedThread {
 public:
   /// Null when the thread is gone. Throws EngineError TARGET_TRACED, NOT_PERMITTED or TARGET_UNSUPPORTED.

@@ -1,4 +1,5 @@
-// The thread that does all ptrace work of one request, and the questions it asks the thread that waits for it.
+// The thread that does all ptrace work of one request, and the questions it asks the thread that waits for
+// it.
 #include "tracer_thread.h"
 
 #include "deadline.h"
@@ -52,11 +53,12 @@ void answer_until_finished(Rendezvous& meeting) {
   }
 }
 
-// pthread_join returns when the memory of the thread is released, and the kernel detaches tracees shortly after that.
+// pthread_join returns when the memory of the thread is released, and the kernel detaches tracees shortly
+// after that.
 void wait_until_tracees_are_detached(pid_t tracer) {
   const Deadline deadline = Deadline::in_milliseconds(1000);
   while (syscall(SYS_tgkill, getpid(), tracer, 0) == 0 && !deadline.passed())
-    sched_yield();
+    std::this_thread::yield();
 }
 
 /// Blocks all signals, so that a new thread inherits that: handlers of this process run elsewhere.

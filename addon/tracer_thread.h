@@ -1,12 +1,13 @@
-// The thread that does all ptrace work of one request, and the questions it asks the thread that waits for it.
+// The thread that does all ptrace work of one request, and the questions it asks the thread that waits for
+// it.
 #pragma once
 
 #include <functional>
 
 namespace kcare {
 
-/// A tracer is a thread, not a process: when it ends, the kernel detaches whatever it still traces, also threads that
-/// could not be stopped. So every request gets a thread of its own.
+/// A tracer is a thread, not a process: when it ends, the kernel detaches whatever it still traces, also
+/// threads that could not be stopped. So every request gets a thread of its own.
 class TracerThread {
 public:
   using Question = std::function<bool()>;

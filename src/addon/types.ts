@@ -14,7 +14,7 @@ export interface RemoteCall {
 
 /** Instructions that every dynamic process has, usually in the loader. */
 export interface RemoteGadgets {
-  /** `syscall; ret` (0f 05 c3). */
+  /** `syscall; ret` (0f 05 c3). The engine makes calls from `signalReturn` alone and ignores this one. */
   readonly systemCall: RemoteAddress;
   /** `mov $15,%rax; syscall` (48 c7 c0 0f 00 00 00 0f 05): the signal return trampoline. */
   readonly signalReturn: RemoteAddress;
@@ -53,7 +53,11 @@ export interface StateWord {
   readonly after: number;
 }
 
-/** A stopped thread whose stack holds words that could be return addresses into a guarded range. */
+/**
+ * A stopped thread whose stack holds words that could be return addresses into a guarded range; or one that is not on
+ * its native stack (signal handler on an alternate stack, coroutine): then `hits` may be empty, or lie on the native
+ * stack, outside of `stack`.
+ */
 export interface SuspectThread {
   readonly tid: number;
   /** struct user_regs_struct of <sys/user.h>: 27 words, r15 first. */
@@ -98,6 +102,7 @@ export type CommitOutcome =
         readonly tid: number;
         readonly range: number;
         readonly kind: 'instruction' | 'stack';
+        /** Inside the range: the instruction pointer, or the return address. */
         readonly address: RemoteAddress;
       };
     }

@@ -126,13 +126,24 @@ afterEach(async () => {
 describe('a commit', () => {
   it('diverts a function under load to and fro, and every call gives one of the two answers', async () => {
     const running = await start(3, 5);
-    for (let round = 0; round < 150; round++) {
+    for (let round = 0; round < 200; round++) {
       const divert = round % 2 === 0;
       expect(await running.commitPatiently(divert)).toMatchObject({ outcome: 'committed' });
       expect(running.state()).toBe(divert ? states.active : states.prepared);
     }
     expect(running.isOriginal()).toBe(true);
     expect(statusLine(running.pid, 'TracerPid')).toBe('0');
+    const report = await running.finish();
+    expect(report.wrong).toBe(0);
+    expect(report.ones).toBeGreaterThan(0);
+    expect(report.twos).toBeGreaterThan(0);
+  });
+
+  it('reaches threads that are created meanwhile', async () => {
+    const running = await start(0, 2, 'churn');
+    for (let round = 0; round < 100; round++) {
+      expect(await running.commitPatiently(round % 2 === 0)).toMatchObject({ outcome: 'committed' });
+    }
     const report = await running.finish();
     expect(report.wrong).toBe(0);
     expect(report.ones).toBeGreaterThan(0);

@@ -7,6 +7,7 @@ import { Program } from '../../fixtures/support/program.js';
 import {
   nativeEngine,
   type CallOutcome,
+  type CommitOutcome,
   type RemoteCall,
   type RemoteGadgets,
 } from '../../src/addon/index.js';
