@@ -78,6 +78,23 @@ export async function unpackSource(work: string, name: string, version: string):
   return tree;
 }
 
+/** An archive may list sources that it no longer delivers: the first of `versions` that cannot be had. */
+async function firstGone(
+  work: string,
+  source: string,
+  versions: readonly string[],
+): Promise<string | undefined> {
+  for (const version of versions) {
+    try {
+      await unpackSource(work, source, version);
+    } catch (error) {
+      if (error instanceof KcareError) return version;
+      throw error;
+    }
+  }
+  return undefined;
+}
+
 /** The pair of versions to build from: the wanted one if it is cached or in the archive, else the nearest. */
 export async function availableVersions(
   work: string,
@@ -93,10 +110,18 @@ export async function availableVersions(
   return withLock(path.join(work, 'binary'), async () => {
     const apt = await PrivateApt.open(work);
     if (!apt.isUpdated) await apt.update();
-    let pair = chooseVersions(wanted, await apt.versions(packages.source, packages.binary));
+    let available = await apt.versions(packages.source, packages.binary);
+    let pair = chooseVersions(wanted, available);
     if (pair === undefined || pair.substituted) {
       await apt.update();
-      pair = chooseVersions(wanted, await apt.versions(packages.source, packages.binary));
+      available = await apt.versions(packages.source, packages.binary);
+      pair = chooseVersions(wanted, available);
+    }
+    while (pair?.substituted === true) {
+      const gone = await firstGone(work, packages.source, [pair.fixed, pair.runs]);
+      if (gone === undefined) break;
+      available = { ...available, source: available.source.filter((version) => version !== gone) };
+      pair = chooseVersions(wanted, available);
     }
     if (pair !== undefined) return pair;
     throw new KcareError(

@@ -16,26 +16,17 @@ interface Replacement {
 
 const lineAt = (text: string, offset: number): number => text.slice(0, offset).split('\n').length;
 
-function findOnly(
-  source: SourceText,
-  name: string,
-  where: string,
-  refusals: Refusals,
-): SourceFunction | undefined {
+/** All definitions of `name`: several where preprocessor conditionals choose one of them. */
+function findAll(source: SourceText, name: string, where: string, refusals: Refusals): SourceFunction[] {
   const found = source.functions.filter((candidate) => candidate.name === name);
-  const [only] = found;
-  if (only === undefined || found.length > 1) {
-    const problem = only === undefined ? 'is not defined' : `is defined ${found.length} times`;
-    refusals.add('SOURCE_FUNCTION', `${name} ${problem} in ${where}`, name);
-    return undefined;
-  }
-  if (bracesClose(source.text, only.body, only.end)) return only;
+  if (found.length === 0) refusals.add('SOURCE_FUNCTION', `${name} is not defined in ${where}`, name);
+  if (found.every(({ body, end }) => bracesClose(source.text, body, end))) return found;
   refusals.add(
     'SOURCE_FUNCTION',
     `the end of ${name} cannot be told in ${where}: its macros hide braces`,
     name,
   );
-  return undefined;
+  return [];
 }
 
 /**
@@ -53,16 +44,27 @@ export async function replaceFunctions(
   const [oldSource, newSource] = [await parseSource(oldText), await parseSource(newText)];
   const replacements: Replacement[] = [];
   for (const name of request.functions) {
-    const before = findOnly(oldSource, name, `${request.file} of the running version`, refusals);
-    const after = findOnly(newSource, name, `${request.file} of the fixed version`, refusals);
-    if (!before || !after) continue;
-    const replacement = replaceFunction(oldText, before, newText, after, refusals);
-    if (replacement) replacements.push(replacement);
+    const before = findAll(oldSource, name, `${request.file} of the running version`, refusals);
+    const after = findAll(newSource, name, `${request.file} of the fixed version`, refusals);
+    if (before.length === 0 || after.length === 0) continue;
+    if (before.length !== after.length) {
+      const counts = `${before.length} times in the running version and ${after.length} times in the fixed one`;
+      refusals.add('SOURCE_FUNCTION', `${name} is defined ${counts} in ${request.file}`, name);
+      continue;
+    }
+    before.forEach((old, index) => {
+      const fresh = after[index];
+      const replacement = fresh && replaceFunction(oldText, old, newText, fresh, refusals);
+      if (replacement) replacements.push(replacement);
+    });
   }
   if (replacements.length === 0) return undefined;
   const first = Math.min(...replacements.map(({ start }) => start));
   for (const name of request.adds) {
-    const added = findOnly(newSource, name, `${request.file} of the fixed version`, refusals);
+    const [added, ...more] = findAll(newSource, name, `${request.file} of the fixed version`, refusals);
+    // Outside of its preprocessor conditionals nobody could choose the right one.
+    if (more.length > 0)
+      refusals.add('SOURCE_FUNCTION', `${name} is defined several times in ${request.file}`, name);
     if (added)
       replacements.push({ start: first, end: first, text: `${newText.slice(added.start, added.end)}\n` });
   }

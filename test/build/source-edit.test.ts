@@ -50,11 +50,19 @@ test('macros that hide keywords and braces in the style of OpenSSL do not distur
   expect(text.slice(load.start, load.end)).toMatch(/^void \*load[\s\S]*return 0;\n\}$/);
 });
 
-test('a function that is missing, or defined twice, is refused', async () => {
+test('a function that is missing, or defined another number of times, is refused', async () => {
   const one = 'int one(void) { return 1; }\n';
   expect((await edit(one, one, ['two'])).codes).toEqual(['SOURCE_FUNCTION', 'SOURCE_FUNCTION']);
   const twice = `#ifdef A\n${one}#else\n${one}#endif\n`;
   expect((await edit(twice, one, ['one'])).codes).toEqual(['SOURCE_FUNCTION']);
+});
+
+test('of definitions under preprocessor conditionals, each gets its own successor', async () => {
+  const text = (a: number, b: number): string =>
+    `#ifdef A\nint one(void) { return ${a}; }\n#else\nint one(void) { return ${b}; }\n#endif\n`;
+  const { text: edited = '' } = await edit(text(1, 2), text(1, 20), ['one']);
+  expect(preprocess(edited)).toContain('return 20;');
+  expect(preprocess(`#define A\n${edited}`)).toContain('return 1;');
 });
 
 test('tokens ignore comments and space, but not strings', () => {
