@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { nativeEngine } from '../../src/addon/index.js';
-import { readMappings } from '../../fixtures/support/process-memory.js';
+import { readMappings, readMemory } from '../../fixtures/support/process-memory.js';
 import type { Program } from '../../fixtures/support/program.js';
 import {
   callIn,
@@ -70,6 +70,13 @@ describe('a remote call and a stop of all threads', () => {
     const badUnmap = unmapCall(1n, pageSize);
     expect(resultsIn(pid, [getpid, getpid])).toEqual([BigInt(pid), BigInt(pid)]);
     expect(resultsIn(pid, [getpid, badUnmap, getpid])).toEqual([BigInt(pid), -22n]);
+  });
+
+  it('marks a mapping before the program goes on', async () => {
+    const { pid } = await start('waits', 'poll');
+    const mark = Buffer.from('kcare');
+    const [address = -1n] = resultsIn(pid, [{ ...mapCall(pageSize, readWrite), mark }]);
+    expect(readMemory(pid, address, mark.length)).toEqual(mark);
   });
 
   it('serves a stopped process, which stays stopped', async () => {

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { readMemory } from '../../fixtures/support/process-memory.js';
 import type { Program } from '../../fixtures/support/program.js';
-import { packageRoot } from '../../src/build/index.js';
+import { packageRoot } from '../../src/build/work-directory.js';
 import { findGadgets, processState, startFixture, statusLine } from './target.js';
 
 const engine = path.join(packageRoot(), 'build', 'Release', 'kcare_engine.node');

@@ -12,7 +12,7 @@ import {
   type RemoteGadgets,
 } from '../../src/addon/index.js';
 import { remoteAddress, type RemoteAddress } from '../../src/base/address.js';
-import { packageRoot } from '../../src/build/index.js';
+import { packageRoot } from '../../src/build/work-directory.js';
 
 const signalReturnCode = Buffer.from('48c7c00f0000000f05', 'hex');
 const systemCallCode = Buffer.from('0f05c3', 'hex');
