@@ -48,9 +48,10 @@ async function signedByOfEntry(entry: string): Promise<string | undefined> {
   return signedByOf(await readFile(file, 'utf8'), Number(match?.[2]), file.endsWith('.sources'));
 }
 
-/** The distribution's archives that this machine uses for its own packages. */
-async function machineArchives(): Promise<Archive[]> {
-  const output = await run('apt-get', ['indextargets', '--format', targetFormat, 'Created-By: Packages']);
+/** The distribution's archives that this machine uses for its own packages; `options` name up-to-date lists of them. */
+async function machineArchives(options: readonly string[]): Promise<Archive[]> {
+  const request = ['indextargets', '--format', targetFormat, 'Created-By: Packages'];
+  const output = await run('apt-get', [...options, ...request]);
   const targets = output
     .split('\n')
     .map(parseIndexTarget)
@@ -91,9 +92,17 @@ export class PrivateApt {
 
   private get options(): string[] {
     const { directory } = this;
-    return [
+    const sources = [
       `Dir::Etc::sourcelist=${directory}/etc/sources.list`,
       `Dir::Etc::sourceparts=${directory}/etc/sources.list.d`,
+    ];
+    return [...this.machineOptions, ...sources.flatMap((option) => ['-o', option])];
+  }
+
+  /** The machine's sources with the private lists. */
+  private get machineOptions(): string[] {
+    const { directory } = this;
+    return [
       `Dir::State::lists=${directory}/lists`,
       `Dir::Cache=${directory}/cache`,
       // The sandbox user _apt may not enter the work directory.
@@ -103,7 +112,10 @@ export class PrivateApt {
 
   /** Fetches the package lists of the machine's archives, binary and source. */
   async update(): Promise<void> {
-    const archives = await machineArchives();
+    // apt names only those archives of which it has lists; the machine's own lists may be missing or older than its
+    // sources. A third party's archive that is out of reach does not matter here.
+    await run('apt-get', [...this.machineOptions, '-q', 'update']).catch(() => undefined);
+    const archives = await machineArchives(this.machineOptions);
     const lines = archives.flatMap((archive) => [sourceLine('deb', archive), sourceLine('deb-src', archive)]);
     await writeFile(path.join(this.directory, 'etc', 'sources.list'), `${lines.join('\n')}\n`);
     await run('apt-get', [...this.options, '-q', 'update']);
