@@ -1,6 +1,6 @@
 // Brings a clone to the state in which everything runs: Debian packages, npm packages, programs built.
 //
-//   node scripts/setup.mjs [--lint]     --lint: also what only the checks of .ci/run need
+//   node scripts/setup.mjs [--test] [--lint]     also what only the tests, or only the checks of .ci/run, need
 //
 // Each step looks first whether it has anything to do; when none has, this takes well under a second.
 import { spawnSync } from 'node:child_process';
@@ -13,7 +13,7 @@ const inRoot = (...parts) => path.join(root, ...parts);
 
 /** Why each one is needed: docs/DEPENDENCIES.md. */
 const debianPackages = ['build-essential', 'libssl-dev', 'openssl', 'ca-certificates'];
-const lintPackages = ['clang-format', 'clang-tidy'];
+const extraPackages = { '--test': ['gnupg'], '--lint': ['clang-format', 'clang-tidy'] };
 
 class SetupFailure extends Error {}
 
@@ -122,8 +122,8 @@ function buildStep({ title, inputs, outputs, command }) {
   return { isDone, perform };
 }
 
-function allSteps(withLint) {
-  const wanted = [...debianPackages, ...(withLint ? lintPackages : [])];
+function allSteps(parameters) {
+  const wanted = [...debianPackages, ...parameters.flatMap((parameter) => extraPackages[parameter] ?? [])];
   return [
     {
       isDone: () => missingDebianPackages(wanted).length === 0,
@@ -172,7 +172,7 @@ function checkNode() {
 
 function setUp(parameters) {
   checkNode();
-  const steps = allSteps(parameters.includes('--lint'));
+  const steps = allSteps(parameters);
   if (steps.every((step) => step.isDone())) return;
   if (!process.env.KCARE_SETUP_LOCKED) {
     // Two setups at once would delete each other's node_modules.
