@@ -20,14 +20,20 @@ export interface AssemblyFacts {
 
 /** Gives every new function a name of its own: two units may each have a static function of the same name. */
 function uniqueNames(units: readonly Unit[]): (unit: Unit, part: ObjectFunction) => string {
+  const spellings = (unit: Unit, { name }: ObjectFunction): [string, string, string] => {
+    const inFile = `${name}.${path.basename(unit.file, '.c')}`;
+    return [name, inFile, `${inFile}.${unit.placement.textAddress.toString(16)}`];
+  };
   const count = new Map<string, number>();
-  for (const { comparison } of units) {
-    for (const part of [...comparison.changed.map(({ patched }) => patched), ...comparison.added]) {
-      count.set(part.name, (count.get(part.name) ?? 0) + 1);
+  for (const unit of units) {
+    for (const part of [...unit.comparison.changed.map(({ patched }) => patched), ...unit.comparison.added]) {
+      for (const spelling of spellings(unit, part)) count.set(spelling, (count.get(spelling) ?? 0) + 1);
     }
   }
-  return (unit, part) =>
-    (count.get(part.name) ?? 0) > 1 ? `${part.name}.${path.basename(unit.file, '.c')}` : part.name;
+  return (unit, part) => {
+    const all = spellings(unit, part);
+    return all.find((spelling) => (count.get(spelling) ?? 0) === 1) ?? all[2];
+  };
 }
 
 /** The patch of all units; what speaks against it goes to `refusals`, and the result is then of no use. */
