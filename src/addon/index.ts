@@ -67,19 +67,17 @@ function translated<Result>(pid: number, body: () => Result): Result {
 
 /** The ptrace engine. Throws KcareError: TARGET_TRACED, TARGET_UNSUPPORTED, NOT_PERMITTED, TARGET_MEMORY, INTERNAL. */
 export const nativeEngine: NativeEngine = {
-  call(pid, calls, { gadgets, timeoutMs }) {
+  call(pid, calls, { signalReturn, timeoutMs }) {
     requirePid(pid);
     requireTimeout(timeoutMs);
-    requireRange(gadgets.signalReturn, 9);
+    requireRange(signalReturn, 9);
     calls.forEach(requireCall);
     const nativeCalls = calls.map((call) => ({
       number: call.number,
       arguments: call.arguments.map((value) => BigInt.asUintN(64, value)),
       mark: call.mark ?? new Uint8Array(0),
     }));
-    return translated(pid, () =>
-      nativeModule().call(pid, nativeCalls, gadgets.signalReturn, Math.ceil(timeoutMs)),
-    );
+    return translated(pid, () => nativeModule().call(pid, nativeCalls, signalReturn, Math.ceil(timeoutMs)));
   },
 
   commit(pid, request) {

@@ -12,16 +12,12 @@ export interface RemoteCall {
   readonly mark?: Uint8Array;
 }
 
-/** Instructions that every dynamic process has, usually in the loader. */
-export interface RemoteGadgets {
-  /** `syscall; ret` (0f 05 c3). The engine makes calls from `signalReturn` alone and ignores this one. */
-  readonly systemCall: RemoteAddress;
-  /** `mov $15,%rax; syscall` (48 c7 c0 0f 00 00 00 0f 05): the signal return trampoline. */
-  readonly signalReturn: RemoteAddress;
-}
-
 export interface CallOptions {
-  readonly gadgets: RemoteGadgets;
+  /**
+   * Where the target has `mov $15,%rax; syscall` (48 c7 c0 0f 00 00 00 0f 05), the signal return trampoline that is in
+   * every dynamic process, usually in the loader. Calls are made from there.
+   */
+  readonly signalReturn: RemoteAddress;
   /** Give up when no thread could be stopped within this many milliseconds. */
   readonly timeoutMs: number;
 }

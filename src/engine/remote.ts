@@ -146,7 +146,7 @@ function occupied(target: Target): OccupiedRange[] {
 
 function call(target: Target, calls: readonly RemoteCall[], pauses: Pauses): readonly bigint[] {
   const result = nativeEngine.call(target.pid, calls, {
-    gadgets: target.gadgets(),
+    signalReturn: target.signalReturn(),
     timeoutMs: stopTimeoutMs,
   });
   switch (result.outcome) {

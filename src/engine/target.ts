@@ -1,6 +1,5 @@
 // One process as the engine sees it before it changes anything, and the door through which images are written.
 import { closeSync, openSync, writeSync } from 'node:fs';
-import type { RemoteGadgets } from '../addon/types.js';
 import { advance, hex, type RemoteAddress } from '../base/address.js';
 import { asKcareError, KcareError } from '../base/errors.js';
 import type { ImageHeader } from '../link/index.js';
@@ -13,7 +12,7 @@ import {
   type Mapping,
 } from '../proc/index.js';
 import type { MemoryReader } from './frames.js';
-import { findGadgets } from './gadgets.js';
+import { findSignalReturn } from './signal-return.js';
 import { findImages } from './images.js';
 
 export interface Target {
@@ -25,7 +24,8 @@ export interface Target {
   readonly read: MemoryReader;
   /** Writes to private memory whatever its protection, without a stop. Throws TARGET_MEMORY, TARGET_GONE. */
   readonly write: (address: RemoteAddress, bytes: Uint8Array) => void;
-  readonly gadgets: () => RemoteGadgets;
+  /** Address of the signal return trampoline. Throws TARGET_UNSUPPORTED. */
+  readonly signalReturn: () => RemoteAddress;
 }
 
 /**
@@ -55,7 +55,7 @@ export async function withTarget<Result>(
       images,
       read,
       write,
-      gadgets: () => findGadgets(objects, read),
+      signalReturn: () => findSignalReturn(objects, read),
     });
   } finally {
     memory.close();

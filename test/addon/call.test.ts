@@ -1,12 +1,13 @@
 // Remote calls against real processes that wait in every kind of system call (R1, R5).
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
+import { advance } from '../../src/base/address.js';
 import { nativeEngine } from '../../src/addon/index.js';
 import { readMappings, readMemory } from '../../fixtures/support/process-memory.js';
 import type { Program } from '../../fixtures/support/program.js';
 import {
   callIn,
-  findGadgets,
+  findSignalReturn,
   mapCall,
   pageSize,
   processState,
@@ -93,9 +94,9 @@ describe('a remote call and a stop of all threads', () => {
 
   it('says gone for a process that has ended', async () => {
     const program = await start('waits', 'poll');
-    const gadgets = findGadgets(program.pid);
+    const signalReturn = findSignalReturn(program.pid);
     await program.end();
-    expect(nativeEngine.call(program.pid, [], { gadgets, timeoutMs: 100 })).toEqual({ outcome: 'gone' });
+    expect(nativeEngine.call(program.pid, [], { signalReturn, timeoutMs: 100 })).toEqual({ outcome: 'gone' });
   });
 
   it('refuses a process that another tracer holds', async () => {
@@ -108,9 +109,8 @@ describe('a remote call and a stop of all threads', () => {
 
   it('refuses an address that is no signal return trampoline', async () => {
     const { pid } = await start('waits', 'poll');
-    const { systemCall } = findGadgets(pid);
-    const gadgets = { systemCall, signalReturn: systemCall };
-    expect(() => nativeEngine.call(pid, [], { gadgets, timeoutMs: 100 })).toThrow(
+    const signalReturn = advance(findSignalReturn(pid), 1);
+    expect(() => nativeEngine.call(pid, [], { signalReturn, timeoutMs: 100 })).toThrow(
       expect.objectContaining({ code: 'TARGET_UNSUPPORTED' }),
     );
   });

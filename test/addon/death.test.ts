@@ -6,7 +6,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { readMemory } from '../../fixtures/support/process-memory.js';
 import type { Program } from '../../fixtures/support/program.js';
 import { packageRoot } from '../../src/build/work-directory.js';
-import { findGadgets, processState, startFixture, statusLine } from './target.js';
+import { findSignalReturn, processState, startFixture, statusLine } from './target.js';
 
 const engine = path.join(packageRoot(), 'build', 'Release', 'kcare_engine.node');
 const requester = path.join(packageRoot(), 'fixtures', 'addon', 'request.mjs');
@@ -60,7 +60,7 @@ describe('a target whose tracer is killed', () => {
       const program = await startFixture('waits', kind);
       target = program;
       const blocked = statusLine(program.pid, 'SigBlk');
-      const call = `0x${findGadgets(program.pid).signalReturn.toString(16)}`;
+      const call = `0x${findSignalReturn(program.pid).toString(16)}`;
       const steps = await dieAtEveryStep(
         program,
         () => ({ pid: program.pid, call }),

@@ -9,13 +9,11 @@ import {
   type CallOutcome,
   type CommitOutcome,
   type RemoteCall,
-  type RemoteGadgets,
 } from '../../src/addon/index.js';
 import { remoteAddress, type RemoteAddress } from '../../src/base/address.js';
 import { packageRoot } from '../../src/build/work-directory.js';
 
 const signalReturnCode = Buffer.from('48c7c00f0000000f05', 'hex');
-const systemCallCode = Buffer.from('0f05c3', 'hex');
 
 export const systemCalls = { mmap: 9, mprotect: 10, munmap: 11, getpid: 39 } as const;
 export const pageSize = 4096n;
@@ -41,8 +39,8 @@ export async function startFixture(name: string, ...parameters: readonly string[
   return program;
 }
 
-/** The instructions in the loader of the process. */
-export function findGadgets(pid: number): RemoteGadgets {
+/** The trampoline in the loader of the process. */
+export function findSignalReturn(pid: number): RemoteAddress {
   const loader = fs
     .readFileSync(`/proc/${pid}/maps`, 'utf8')
     .split('\n')
@@ -50,10 +48,8 @@ export function findGadgets(pid: number): RemoteGadgets {
     .find((name) => /\/ld-linux[^/]*$/.test(name));
   for (const { start, size } of codeMappings(pid, loader ?? '')) {
     const code = readMemory(pid, start, size);
-    const at = (pattern: Buffer): RemoteAddress => remoteAddress(start + BigInt(code.indexOf(pattern)));
-    if (code.includes(signalReturnCode) && code.includes(systemCallCode)) {
-      return { systemCall: at(systemCallCode), signalReturn: at(signalReturnCode) };
-    }
+    const at = code.indexOf(signalReturnCode);
+    if (at >= 0) return remoteAddress(start + BigInt(at));
   }
   throw new Error(`Process ${pid} has no loader with a signal return trampoline.`);
 }
@@ -69,7 +65,7 @@ export function unmapCall(address: bigint, size: bigint): RemoteCall {
 }
 
 export function callIn(pid: number, calls: readonly RemoteCall[], timeoutMs = 2000): CallOutcome {
-  return nativeEngine.call(pid, calls, { gadgets: findGadgets(pid), timeoutMs });
+  return nativeEngine.call(pid, calls, { signalReturn: findSignalReturn(pid), timeoutMs });
 }
 
 /** As `callIn`, for calls that must succeed: their results. */
