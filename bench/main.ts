@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { LocalHost } from '../fixtures/support/local-host.js';
 import { fixtureProgram, opensslEnvironment } from '../fixtures/support/openssl.js';
 import { buildOpensslPatch } from '../fixtures/support/patches.js';
@@ -28,6 +29,16 @@ const asJson = process.argv.includes('--json');
 
 const progress = (text: string): void => void process.stderr.write(`bench: ${text}\n`);
 
+/** Their private dirty memory once all threads have started and touched their stacks, KiB. */
+async function settledDirty(programs: readonly Program[]): Promise<number> {
+  for (let before = NaN; ; ) {
+    const now = privateDirty(programs);
+    if (now === before) return now;
+    before = now;
+    await sleep(300);
+  }
+}
+
 async function runScenario(
   bench: Bench,
   scenario: Scenario,
@@ -42,7 +53,7 @@ async function runScenario(
       await program.waitForLine(/^ready$/);
     }
     const samples: Sample[] = [];
-    const dirtyBefore = privateDirty(programs);
+    const dirtyBefore = await settledDirty(programs);
     const measure = (): Promise<Sample> => measureUpdate(bench, programs, scenario.threads > 0, dirtyBefore);
     // The first run warms caches of files and pages; it does not count.
     await measure();
