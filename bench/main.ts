@@ -31,7 +31,7 @@ const progress = (text: string): void => void process.stderr.write(`bench: ${tex
 
 /** Their private dirty memory once all threads have started and touched their stacks, KiB. */
 async function settledDirty(programs: readonly Program[]): Promise<number> {
-  for (let before = NaN; ; ) {
+  for (let before = NaN; ;) {
     const now = privateDirty(programs);
     if (now === before) return now;
     before = now;
