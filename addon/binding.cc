@@ -118,6 +118,7 @@ Napi::Value from_call_result(Napi::Env env, const kcare::CallResult& result) {
     value.Set("tid", Napi::Number::New(env, result.tid));
     value.Set("results", results);
     value.Set("pauseNs", Napi::Number::New(env, static_cast<double>(result.pause_ns)));
+    value.Set("wasRunning", Napi::Boolean::New(env, result.was_running));
     break;
   }
   }

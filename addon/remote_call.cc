@@ -18,7 +18,8 @@
 //                                                         before that one write, it stays behind, unused and
 //                                                         unknown. Next call: go to 5.
 //   7. Interrupted once more, it stands in the kernel's   rt_sigreturn.
-//      signal code
+//      signal code (left out for a thread that was in
+//      no system call: there is none to restart)
 //   8. The mask is restored                               rt_sigreturn; a signal may be handled before, as
 //   in 3.
 //   9. The registers are restored                         it goes on; the kernel's signal code restarts the
@@ -51,6 +52,8 @@ namespace kcare {
 namespace {
 
 constexpr unsigned long long trap_flag = 0x100;
+/// orig_rax of a thread that was not stopped in a system call.
+constexpr unsigned long long no_system_call = ~0ULL;
 constexpr std::uint8_t signal_return_code[] = {0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05};
 /// A thread that has begun a call may take longer than the wait for a stop.
 constexpr std::int64_t call_patience_ms = 2000;
@@ -104,6 +107,7 @@ public:
     const Registers& original = thread_.original_registers();
     std::vector<std::uint8_t> extended_state;
     ptrace_requests::get_extended_state(thread_.tid(), extended_state);
+    needs_signal_code_ = original.orig_rax != no_system_call || thread_.stop().is_group_stop();
     const bool interrupted = restarts_by_kernel(original) || returns_eintr_at_stop(original);
     frame_ = build_signal_frame(interrupted ? restarted_by_hand(original) : original,
                                 thread_.original_signal_mask(), std::move(extended_state), signal_return_);
@@ -137,7 +141,7 @@ public:
   }
 
   void finish(const Deadline& deadline) {
-    if (!stop_in_signal_code(thread_, deadline))
+    if (needs_signal_code_ && !stop_in_signal_code(thread_, deadline))
       return;
     thread_.restore();
     memory_.write(frame_.address, overwritten_);
@@ -147,7 +151,7 @@ private:
   Registers at_trampoline(Registers registers) const {
     registers.rip = signal_return_.as_int();
     registers.rsp = frame_.stack_pointer().as_int();
-    registers.orig_rax = ~0ULL;
+    registers.orig_rax = no_system_call;
     registers.eflags &= ~trap_flag;
     return registers;
   }
@@ -167,14 +171,16 @@ private:
   TargetMemory& memory_;
   TracedThread& thread_;
   remote_ptr<> signal_return_;
+  /// The kernel restarts an interrupted call, and stops a stopped process again, only from its signal code.
+  bool needs_signal_code_ = true;
   SignalFrame frame_;
   std::vector<std::uint8_t> overwritten_;
 };
 
 /// Nothing when this thread cannot serve and another one should be tried.
 std::optional<CallResult> call_in_thread(pid_t pid, const Candidate& candidate, TargetMemory& memory,
-                                         const std::vector<RemoteCall>& calls, remote_ptr<> signal_return,
-                                         const Deadline& deadline) {
+                                         const AddressMap& map, const std::vector<RemoteCall>& calls,
+                                         remote_ptr<> signal_return, const Deadline& deadline) {
   SeizeOptions options;
   options.suspend_seccomp = candidate.filtered;
   const std::unique_ptr<TracedThread> thread = TracedThread::seize(pid, candidate.tid, options);
@@ -184,13 +190,13 @@ std::optional<CallResult> call_in_thread(pid_t pid, const Candidate& candidate, 
   if (in_restartable_sequence(memory, *thread))
     return std::nullopt;
 
-  const AddressMap map = AddressMap::of_process(pid);
   CallSession session(memory, *thread, signal_return);
   if (!session.prepare(map))
     return std::nullopt;
 
   CallResult result;
   result.tid = candidate.tid;
+  result.was_running = candidate.running;
   const Deadline call_deadline = Deadline::in_milliseconds(call_patience_ms);
   for (const RemoteCall& call : calls) {
     const std::optional<std::int64_t> value = session.call(call, call_deadline);
@@ -241,8 +247,10 @@ CallResult make_remote_calls(pid_t pid, const std::vector<RemoteCall>& calls, re
   validate(pid, memory, calls, signal_return);
   Backoff backoff;
   do {
+    // Read before any stop, since that takes as long as a stop; a younger thread is served in the next round.
+    const AddressMap map = AddressMap::of_process(pid);
     for (const Candidate& candidate : find_candidates(pid)) {
-      if (auto result = call_in_thread(pid, candidate, memory, calls, signal_return, deadline))
+      if (auto result = call_in_thread(pid, candidate, memory, map, calls, signal_return, deadline))
         return *result;
       if (deadline.passed())
         break;

@@ -25,7 +25,9 @@ struct CallResult {
   pid_t tid = 0;
   /// Kernel return values, negative errno on failure; shorter than the calls when one failed.
   std::vector<std::int64_t> results;
+  /// How long the thread stood still, and whether it was running before.
   std::int64_t pause_ns = 0;
+  bool was_running = false;
 };
 
 /// Makes `calls` in order in one thread of `pid`. `signal_return` is the address of `mov $15,%rax; syscall`

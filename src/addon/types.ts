@@ -23,12 +23,16 @@ export interface CallOptions {
 }
 
 export type CallOutcome =
-  /** `results` holds one kernel return value per call (negative errno on failure); later calls are not made after a failure. */
+  /**
+   * `results` holds one kernel return value per call (negative errno on failure); later calls are not made after a
+   * failure. The pause is that of the one thread that was stopped.
+   */
   | {
       readonly outcome: 'done';
       readonly tid: number;
       readonly results: readonly bigint[];
       readonly pauseNs: number;
+      readonly wasRunning: boolean;
     }
   | { readonly outcome: 'busy'; readonly reason: string }
   | { readonly outcome: 'gone' };

@@ -151,7 +151,7 @@ function call(target: Target, calls: readonly RemoteCall[], pauses: Pauses): rea
   });
   switch (result.outcome) {
     case 'done':
-      pauses.add(0, result.pauseNs);
+      pauses.add(result.wasRunning ? result.pauseNs : 0, result.pauseNs);
       return result.results;
     case 'busy':
       throw new KcareError('TARGET_BUSY', `process ${target.pid}: ${result.reason}`, { pid: target.pid });
