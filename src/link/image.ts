@@ -69,7 +69,7 @@ function roundUp(value: number, alignment: number): number {
   return Math.ceil(value / alignment) * alignment;
 }
 
-function describe(patch: Patch): ImageDescription {
+function describe({ metadata, hunks }: Patch): ImageDescription {
   const {
     name,
     description,
@@ -78,7 +78,7 @@ function describe(patch: Patch): ImageDescription {
     fixedVersion,
     objectName,
     cves,
-  } = patch.metadata;
+  } = metadata;
   return {
     name,
     description,
@@ -86,8 +86,8 @@ function describe(patch: Patch): ImageDescription {
     packageVersion,
     fixedVersion,
     objectName,
-    cves: cves.map(({ id, description: about, score, url }) => ({ id, description: about, score, url })),
-    hunks: patch.hunks.filter((hunk) => hunk.kind === 'replace').map((hunk) => hunk.name),
+    cves: [...cves],
+    hunks: hunks.filter((hunk) => hunk.kind === 'replace').map((hunk) => hunk.name),
   };
 }
 
