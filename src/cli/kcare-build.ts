@@ -1,8 +1,9 @@
 // `kcare-build`: make patches from recipes, and publish them.
-import { Command, CommanderError } from 'commander';
-import { asKcareError, exitCodes } from '../base/errors.js';
+import { Command } from 'commander';
+import { exitCodes } from '../base/errors.js';
 import { buildRecipe, type BuildResult } from '../build/index.js';
 import { publishCommand } from './publish-command.js';
+import { exitCodeOf } from './run-program.js';
 
 interface RecipeFlags {
   readonly cve: readonly string[];
@@ -115,16 +116,7 @@ const program = new Command('kcare-build')
   .exitOverride();
 for (const command of program.commands) command.exitOverride();
 
-try {
+process.exitCode = await exitCodeOf('kcare-build', async () => {
   await program.parseAsync();
-} catch (thrown) {
-  if (thrown instanceof CommanderError) {
-    process.exitCode = thrown.exitCode === 0 ? exitCodes.done : exitCodes.usage;
-  } else {
-    const error = asKcareError(thrown);
-    const asJson = process.argv.includes('--json');
-    if (asJson) process.stdout.write(`${JSON.stringify({ error })}\n`);
-    else process.stderr.write(`kcare-build: ${error.message}\n${error.hint}\n`);
-    process.exitCode = error.exitCode;
-  }
-}
+  return Number(process.exitCode ?? exitCodes.done);
+});

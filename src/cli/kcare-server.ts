@@ -1,8 +1,9 @@
 // `kcare-server`: serve a directory of feeds over HTTP until SIGTERM or SIGINT.
-import { Command, CommanderError } from 'commander';
+import { Command } from 'commander';
 import { pino } from 'pino';
-import { KcareError, asKcareError, exitCodes } from '../base/errors.js';
+import { KcareError, exitCodes } from '../base/errors.js';
 import { startServer } from '../server/index.js';
+import { exitCodeOf } from './run-program.js';
 
 interface ServerFlags {
   readonly feed: string;
@@ -40,17 +41,7 @@ function parseAddress(text: string): { host: string; port: number } {
   return { host: match[1] ?? match[2] ?? '', port };
 }
 
-try {
+process.exitCode = await exitCodeOf('kcare-server', async () => {
   await program.parseAsync();
-} catch (thrown) {
-  if (thrown instanceof CommanderError) {
-    process.exitCode = thrown.exitCode === 0 ? exitCodes.done : exitCodes.usage;
-  } else {
-    const error = asKcareError(thrown);
-    const json = process.argv.includes('--json');
-    process.stderr.write(
-      json ? `${JSON.stringify({ error })}\n` : `kcare-server: ${error.message}\n${error.hint}\n`,
-    );
-    process.exitCode = error.exitCode;
-  }
-}
+  return exitCodes.done;
+});

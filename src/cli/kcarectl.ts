@@ -1,5 +1,4 @@
 // `kcarectl`: reads options, calls the agent, prints.
-import { CommanderError } from 'commander';
 import {
   importKey,
   infoExitCode,
@@ -14,7 +13,7 @@ import {
   type LibraryResult,
   type UserspacePatchType,
 } from '../agent/index.js';
-import { asKcareError, exitCodes, KcareError } from '../base/errors.js';
+import { exitCodes, KcareError } from '../base/errors.js';
 import {
   kcarectlProgram,
   parseAction,
@@ -23,24 +22,9 @@ import {
 } from './kcarectl-options.js';
 import { libraryJson } from './library-json.js';
 import { libraryText, type LibraryCommand } from './library-text.js';
-import { printError, printJson, printLine, printWarnings } from './print.js';
+import { printJson, printLine, printWarnings } from './print.js';
 import { progressLine } from './progress.js';
-
-/** Runs the command and returns its exit code. */
-async function main(parameters: readonly string[]): Promise<number> {
-  const program = kcarectlProgram(version());
-  try {
-    program.parse(parameters, { from: 'user' });
-    const options = program.opts<KcarectlOptions>();
-    return await run(parseAction(options), options);
-  } catch (thrown) {
-    // Commander has printed the help, the version or the mistake already.
-    if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? exitCodes.done : exitCodes.usage;
-    const error = asKcareError(thrown);
-    printError(error, parameters.includes('--json'));
-    return error.exitCode;
-  }
-}
+import { exitCodeOf } from './run-program.js';
 
 async function run(action: KcarectlAction, options: KcarectlOptions): Promise<number> {
   switch (action.kind) {
@@ -120,4 +104,8 @@ async function runLibrary(
   }
 }
 
-process.exitCode = await main(process.argv.slice(2));
+process.exitCode = await exitCodeOf('kcarectl', async () => {
+  const program = kcarectlProgram(version()).parse();
+  const options = program.opts<KcarectlOptions>();
+  return await run(parseAction(options), options);
+});

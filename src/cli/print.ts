@@ -21,9 +21,9 @@ export function printWarnings(warnings: readonly string[]): void {
 }
 
 /** With `asJson` on standard output, where programs look for the result; else as text on standard error. */
-export function printError(error: KcareError, asJson: boolean): void {
+export function printError(program: string, error: KcareError, asJson: boolean): void {
   if (asJson) printJson({ error });
-  else process.stderr.write(`kcarectl: ${visible(error.message)}\n${error.hint}\n`);
+  else process.stderr.write(`${program}: ${visible(error.message)}\n${error.hint}\n`);
 }
 
 /** Process names and paths are chosen by others: control characters must not reach the terminal. */

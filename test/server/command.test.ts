@@ -53,7 +53,7 @@ describe('kcare-server', () => {
     expect((await run('--help')).code).toBe(0);
     const missing = await run('--feed', '/nonexistent', '--json');
     expect(missing.code).toBe(1);
-    expect(JSON.parse(missing.err)).toMatchObject({ error: { code: 'FILE_MISSING' } });
+    expect(JSON.parse(missing.out)).toMatchObject({ error: { code: 'FILE_MISSING' } });
     const address = await run('--feed', '/tmp', '--listen', 'nonsense');
     expect(address).toMatchObject({ code: 64, out: '' });
     expect(address.err).toContain('HOST:PORT');

@@ -1,0 +1,17 @@
+// What the programs have in common: mistakes and failures become a message and an exit code.
+import { CommanderError } from 'commander';
+import { asKcareError, exitCodes } from '../base/errors.js';
+import { printError } from './print.js';
+
+/** Runs `action` for the program `name`; prints what goes wrong, as JSON when asked by `--json`. Returns the exit code. */
+export async function exitCodeOf(name: string, action: () => Promise<number>): Promise<number> {
+  try {
+    return await action();
+  } catch (thrown) {
+    // Commander has printed the help, the version or the mistake already.
+    if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? exitCodes.done : exitCodes.usage;
+    const error = asKcareError(thrown);
+    printError(name, error, process.argv.includes('--json'));
+    return error.exitCode;
+  }
+}
