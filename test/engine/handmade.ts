@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { PatchToApply } from '../../src/engine/index.js';
 import { buildIdOf, bytesAtAddress, loadRange, parseElf, readSymbols } from '../../src/elf/index.js';
 import {
@@ -85,7 +85,8 @@ export function handmadePatch(
   extras: Extras = {},
 ): Patch {
   const elf = parseElf(readFileSync(library));
-  const symbolTable = readSymbols(elf, '.dynsym');
+  // Programs export nothing: their functions are in the full table.
+  const symbolTable = [...readSymbols(elf, '.dynsym'), ...readSymbols(elf, '.symtab')];
   const text: Buffer[] = [];
   const symbols: PatchSymbol[] = [...(extras.symbols ?? [])];
   const relocations: PatchRelocation[] = [...(extras.relocations ?? [])];
@@ -128,7 +129,7 @@ export function handmadePatch(
       package: 'libanswers',
       packageVersion: '1',
       fixedVersion: '2',
-      objectName: 'libanswers.so',
+      objectName: basename(library),
       architecture: 'x86-64',
       date: '2026-11-22T00:00:00Z',
       builder: 'test',

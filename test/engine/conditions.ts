@@ -1,0 +1,133 @@
+// Targets under a condition: compiles them, starts them, and holds one to "patched and unloaded without a trace".
+import { execFileSync } from 'node:child_process';
+import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import { countChangedCodeBytes, readMappings } from '../../fixtures/support/process-memory.js';
+import { Program } from '../../fixtures/support/program.js';
+import { apply, inspect, unload, type PatchToApply } from '../../src/engine/index.js';
+import { handmadePatch, released, returns } from './handmade.js';
+
+export const now = { waitMs: 0, dryRun: false };
+export const patient = { waitMs: 5000, dryRun: false };
+
+const sources = join(import.meta.dirname, '../../fixtures/engine');
+const flags = '-std=c11 -D_GNU_SOURCE -O2 -g -Wall -Wextra -Werror'.split(' ');
+
+function compile(output: string, files: readonly string[], ...more: readonly string[]): string {
+  execFileSync('cc', [...flags, ...more, '-o', output, ...files.map((file) => join(sources, file))]);
+  return output;
+}
+
+/** Its libraries and programs are readable by everybody: some targets are other users. */
+export class Workshop {
+  readonly directory = mkdtempSync(join(tmpdir(), 'kcare-conditions-'));
+  readonly library: string;
+  readonly program: string;
+  private readonly running: Program[] = [];
+
+  constructor() {
+    chmodSync(this.directory, 0o755);
+    mkdirSync(join(this.directory, 'inside'));
+    this.library = this.compileLibrary('libanswers.so');
+    this.program = compile(join(this.directory, 'conditions'), ['conditions.c', 'confine.c'], '-pthread');
+  }
+
+  /** The library under another name and with another build-id. */
+  compileLibrary(name: string): string {
+    const named = `-Wl,--build-id,-soname,${name}`;
+    return compile(join(this.directory, name), ['answers.c'], '-fPIC', '-shared', named);
+  }
+
+  /** A program that has the function itself, linked with these flags. */
+  compileOwn(...link: readonly string[]): string {
+    return compile(join(this.directory, `own${link.join('')}`), ['own.c', 'answers.c'], ...link);
+  }
+
+  /** A 32-bit program. */
+  assembleNarrow(): string {
+    const output = join(this.directory, 'narrow');
+    execFileSync('as', ['--32', '-o', `${output}.o`, join(sources, 'narrow.s')]);
+    execFileSync('ld', ['-m', 'elf_i386', '--build-id', '-o', output, `${output}.o`]);
+    return output;
+  }
+
+  copyLibrary(name: string): string {
+    const copy = join(this.directory, name);
+    copyFileSync(this.library, copy);
+    return copy;
+  }
+
+  async start(condition: string, ...libraries: readonly string[]): Promise<Program> {
+    const loaded = libraries.length > 0 ? libraries : [this.library];
+    const program = await this.run(this.program, condition, this.directory, ...loaded);
+    await program.waitForLine(/^ready/);
+    return program;
+  }
+
+  async run(file: string, ...parameters: readonly string[]): Promise<Program> {
+    const program = await Program.start(file, parameters);
+    this.running.push(program);
+    return program;
+  }
+
+  async endAll(): Promise<void> {
+    await Promise.all(this.running.splice(0).map((program) => program.end()));
+  }
+
+  async close(): Promise<void> {
+    await this.endAll();
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+export async function ask(program: Program, question: string): Promise<string> {
+  program.writeLine(question);
+  return program.waitForLine(new RegExp(`^${question.split(' ')[0] ?? ''} `));
+}
+
+export const answers = (library: string, level: number, value: number): PatchToApply =>
+  released(handmadePatch(library, level, { answer: returns(value) }));
+
+interface Inside {
+  readonly program: Program;
+  /** Of the target, where the started program is not it. */
+  readonly pid?: number;
+  /** The file that the patch was made for, and what the process calls it. */
+  readonly library: string;
+  readonly path?: string;
+}
+
+/** Applies, upgrades and unloads; between these steps the target answers, at the end nothing is left (R7). */
+export async function expectPatchable({ program, pid = program.pid, library, path = library }: Inside) {
+  const before = readMappings(pid);
+  expect(await ask(program, 'answer')).toBe('answer 42');
+  for (const [level, value] of [
+    [1, 43],
+    [2, 44],
+  ] as const) {
+    const report = await apply(pid, [answers(library, level, value)], patient);
+    expect(report).toMatchObject({ result: level === 1 ? 'applied' : 'upgraded', objects: [{ level }] });
+    expect(await ask(program, 'answer')).toBe(`answer ${value}`);
+  }
+  expect(inspect(pid)).toMatchObject([{ state: 'active', level: 2 }]);
+  expect(await unload(pid, patient)).toMatchObject({ result: 'unloaded', objects: [] });
+  expect(await ask(program, 'answer')).toBe('answer 42');
+  expect(countChangedCodeBytes(pid, library, path)).toBe(0);
+  expect(readMappings(pid)).toEqual(before);
+}
+
+/** `attempt` is refused for this reason and changes nothing. */
+export async function expectRefused(
+  pid: number,
+  attempt: () => ReturnType<typeof apply>,
+  code: string,
+  message: RegExp,
+): Promise<void> {
+  const before = readMappings(pid);
+  const report = await attempt();
+  expect({ result: report.result, code: report.error?.code }).toEqual({ result: 'refused', code });
+  expect(report.error?.message).toMatch(message);
+  expect(readMappings(pid)).toEqual(before);
+}
