@@ -34,19 +34,21 @@ function requestAndDie(request: Readonly<Record<string, unknown>>, step: number)
   return false;
 }
 
+const soon = { timeout: 10_000, interval: 2 };
+
 /** Runs `request` with one more step before death each time; gives the number of steps of a whole request. */
 async function dieAtEveryStep(
   program: Program,
   request: () => Readonly<Record<string, unknown>>,
-  check: () => void,
+  check: () => void | Promise<void>,
 ): Promise<number> {
   for (let step = 1; ; step++) {
     const died = requestAndDie(request(), step);
-    await sleep(5);
+    // The kernel detaches the threads of a dead tracer, and they restore themselves, when they get a processor.
+    await expect.poll(() => statusLine(program.pid, 'TracerPid'), soon).toBe('0');
+    await expect.poll(() => processState(program.pid), soon).toMatch(/[RS]/);
+    await check();
     expect(program.isAlive, `killed at step ${step}`).toBe(true);
-    expect(statusLine(program.pid, 'TracerPid')).toBe('0');
-    expect(processState(program.pid)).toMatch(/[RS]/);
-    check();
     if (!died) return step;
   }
 }
@@ -64,7 +66,7 @@ describe('a target whose tracer is killed', () => {
       const steps = await dieAtEveryStep(
         program,
         () => ({ pid: program.pid, call }),
-        () => expect(statusLine(program.pid, 'SigBlk')).toBe(blocked),
+        () => expect.poll(() => statusLine(program.pid, 'SigBlk'), soon).toBe(blocked),
       );
       expect(blocked).toMatch(noSignals);
       expect(steps).toBeGreaterThan(20);
