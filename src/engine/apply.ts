@@ -1,5 +1,5 @@
 // Apply, upgrade, unload and repair for one process, as one commit over all objects concerned.
-import { advance, type RemoteAddress } from '../base/address.js';
+import { advance, hex, type RemoteAddress } from '../base/address.js';
 import { asKcareError, exitCodes, KcareError } from '../base/errors.js';
 import {
   buildImage,
@@ -14,13 +14,14 @@ import {
 } from '../link/index.js';
 import type { Patch } from '../patchfile/index.js';
 import { ProcessMemory, readMaps, type MappedObject } from '../proc/index.js';
+import { checkReach, isInPlace, isPrivateCode } from './image-check.js';
 import { findImages } from './images.js';
 import { commitPlan } from './commit.js';
 import { Pauses } from './pauses.js';
 import { mapImage, unmapImage } from './remote.js';
 import type { AppliedImage, ApplyOptions, PatchToApply, TargetReport, TargetResult } from './report.js';
 import { findSymbol } from './symbols.js';
-import { checkTarget, withTarget, type Target } from './target.js';
+import { checkTarget, is32Bit, withTarget, type Target } from './target.js';
 
 /** One object of the target with what is there and what shall be. */
 interface Change {
@@ -77,6 +78,8 @@ export function apply(
       return next ? [{ object, present: imagesOf(object, target), next }] : [];
     });
     if (changes.length === 0) {
+      if (is32Bit(pid))
+        throw new KcareError('TARGET_UNSUPPORTED', `process ${pid} is a 32-bit program`, { pid });
       throw new KcareError('BUILD_ID_MISMATCH', `process ${pid} maps no object that these patches are for`, {
         pid,
         patches: patches.map(({ patch }) => patch.buildId),
@@ -99,16 +102,27 @@ export function unload(pid: number, options: ApplyOptions): Promise<TargetReport
 }
 
 function imagesOf(object: MappedObject, target: Target): ImageHeader[] {
-  return target.images.filter((image) => isFor(image, object));
+  const images = target.images.filter((image) => isFor(image, object));
+  for (const image of images) checkReach(image, object);
+  return images;
 }
 
 function isFor({ buildId, bias }: ImageHeader, object: MappedObject): boolean {
   return buildId === object.buildId && bias === object.bias;
 }
 
-/** Images whose object the process has unloaded: nothing jumps to them any more. */
-function leftBehind({ images, objects }: Target): Change[] {
+/** Images whose object the process has unloaded: nothing jumps to them any more, which is looked at all the same (R1). */
+function leftBehind({ images, objects, read }: Target): Change[] {
   const present = images.filter((image) => !objects.some((object) => isFor(image, object)));
+  for (const { address, hunks, description } of present) {
+    const used = hunks.find((hunk) => isInPlace(hunk, read));
+    if (!used) continue;
+    throw new KcareError(
+      'HEADER_MALFORMED',
+      `code at ${hex(used.jump)} leads to the image at ${hex(address)}, but ${description.objectName} is not there`,
+      { address: hex(address), jump: hex(used.jump) },
+    );
+  }
   return present.length > 0 ? [{ object: undefined, present, next: undefined }] : [];
 }
 
@@ -206,6 +220,13 @@ function verifyOriginals({ object, present, next }: Change, target: Target): voi
   if (!object) return;
   for (const hunk of next?.patch.hunks ?? []) {
     const start = advance(object.bias, hunk.address);
+    if (!isPrivateCode(object, start, hunk.size)) {
+      throw new KcareError(
+        'TARGET_UNSUPPORTED',
+        `process ${target.pid} has ${hunk.name} of ${object.name} in memory that is not private code of its own`,
+        { pid: target.pid, function: hunk.name, object: object.name },
+      );
+    }
     const found = Buffer.from(target.read(start, hunk.size));
     for (const { jump, written, saved } of present.flatMap((image) => image.hunks)) {
       const offset = Number(jump - start);

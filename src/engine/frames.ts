@@ -38,7 +38,10 @@ export function frameFinder(
 ): FrameFinder {
   const vdso = maps.filter((mapping) => mapping.path === '[vdso]');
   const tables = [
-    ...objects.map(({ start, end, bias }) => lazy(start, end, () => objectTable(start, bias, read))),
+    ...objects
+      // What a file mapped as plain data would cover in memory may belong to another object.
+      .filter(({ executable }) => executable)
+      .map(({ start, end, bias }) => lazy(start, end, () => objectTable(start, bias, read))),
     ...vdso.map(({ start, end }) => lazy(start, end, () => objectTable(start, start, read))),
     ...images.map((image) =>
       lazy(image.address, advance(image.address, image.executableSize), () => imageTable(image, read)),

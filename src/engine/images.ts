@@ -1,21 +1,32 @@
 // The images that a target holds, read from its memory: the only truth about what is applied.
-import { advance, type RemoteAddress } from '../base/address.js';
+import { advance, distance, type RemoteAddress } from '../base/address.js';
 import { KcareError } from '../base/errors.js';
 import { decodeHeader, headerLayout, type ImageHeader } from '../link/index.js';
 import type { Mapping } from '../proc/index.js';
 import type { MemoryReader } from './frames.js';
+import { checkImage, effectiveState } from './image-check.js';
 
 /**
  * All images of kcare in the target. They begin anonymous, private, readable and executable mappings; a kernel that
  * merged such a mapping with a neighbour is no obstacle, because every page start within it is looked at.
- * Throws HEADER_MALFORMED when a header is damaged.
+ * The state of each is what is in effect, also where the target has changed its code since. Throws HEADER_MALFORMED
+ * when a header is damaged or claims what is not its own.
  */
 export function findImages(maps: readonly Mapping[], read: MemoryReader): ImageHeader[] {
-  return maps.filter(mayHoldImage).flatMap((mapping) => imagesIn(mapping, read));
+  return maps
+    .filter(mayHoldImage)
+    .flatMap((mapping) => imagesIn(mapping, read))
+    .map((image) => {
+      checkImage(image, maps);
+      return { ...image, state: effectiveState(image, read) };
+    });
 }
 
-/** Executable memory of other makers (a JIT compiler's) can be large; images lie at the start of a mapping or behind one another. */
-const mostPagesSearched = 64;
+/**
+ * Executable memory of other makers (a JIT compiler's) can be large, and the kernel merges it with an image beside it.
+ * Images lie at the start or the end of such a mapping, or behind one another.
+ */
+const searchedAtEachEnd = 256 * 4096;
 
 function mayHoldImage(mapping: Mapping): boolean {
   return mapping.inode === 0 && mapping.path === '' && mapping.permissions === 'r-xp';
@@ -24,10 +35,15 @@ function mayHoldImage(mapping: Mapping): boolean {
 function imagesIn(mapping: Mapping, read: MemoryReader): ImageHeader[] {
   const images: ImageHeader[] = [];
   let address: RemoteAddress = mapping.start;
-  for (let page = 0; page < mostPagesSearched && address < mapping.end; page++) {
+  let searchEnd = advance(address, searchedAtEachEnd);
+  while (address < mapping.end) {
+    if (address >= searchEnd && distance(address, mapping.end) > searchedAtEachEnd) {
+      address = advance(mapping.end, -searchedAtEachEnd);
+    }
     const image = imageAt(address, mapping, read);
     if (image) images.push(image);
     address = advance(address, image ? image.executableSize : 4096);
+    if (image) searchEnd = advance(address, searchedAtEachEnd);
   }
   return images;
 }

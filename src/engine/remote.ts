@@ -12,7 +12,7 @@ import {
   type Layout,
   type OccupiedRange,
 } from '../link/index.js';
-import type { MappedObject } from '../proc/index.js';
+import { readMaps, type MappedObject } from '../proc/index.js';
 import type { Pauses } from './pauses.js';
 import type { Target } from './target.js';
 
@@ -33,7 +33,7 @@ export function mapImage(
   build: (address: RemoteAddress) => Image,
   pauses: Pauses,
 ): ImageHeader {
-  for (const address of chooseGaps(occupied(target), object, layout.size).slice(0, mostGapsTried)) {
+  for (const address of chooseGaps(occupied(target.pid), object, layout.size).slice(0, mostGapsTried)) {
     const image = build(address);
     const [mapped = -1n, protectionResult = 0n] = call(target, mappingCalls(image), pauses);
     if (mapped === BigInt(-constants.errno.EEXIST)) continue;
@@ -136,8 +136,9 @@ function lastUsedByte(bytes: Uint8Array): number {
   return end;
 }
 
-function occupied(target: Target): OccupiedRange[] {
-  return target.maps.map(({ start, end, path }) => ({
+/** Read anew: images for other objects of the same commit have taken gaps meanwhile. */
+function occupied(pid: number): OccupiedRange[] {
+  return readMaps(pid).map(({ start, end, path }) => ({
     start,
     end,
     grows: path === '[heap]' ? 'up' : path === '[stack]' ? 'down' : undefined,

@@ -9,6 +9,7 @@ export interface AppliedImage {
   readonly objectName: string;
   readonly patchset: string;
   readonly level: number;
+  /** What is in effect: an image of an object that was unloaded counts as removed. */
   readonly state: ImageState;
   readonly address: RemoteAddress;
   /** Bytes of the mapping. */

@@ -33,7 +33,9 @@ export function findSymbol(
   version: string,
   read: MemoryReader,
 ): RemoteAddress | undefined {
-  const found = objects.flatMap((object) => {
+  // A file mapped as plain data defines nothing, and its tables are not where its headers say.
+  const loaded = objects.filter((object) => object.executable);
+  const found = loaded.flatMap((object) => {
     const tables = readTables(object, read);
     return tables ? (lookUp(tables, name, version, read) ?? []) : [];
   });

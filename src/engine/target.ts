@@ -1,5 +1,5 @@
 // One process as the engine sees it before it changes anything, and the door through which images are written.
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import { advance, hex, type RemoteAddress } from '../base/address.js';
 import { asKcareError, KcareError } from '../base/errors.js';
 import type { ImageHeader } from '../link/index.js';
@@ -102,5 +102,22 @@ export function checkTarget(pid: number): void {
   }
   if (status.shadowStack) {
     throw new KcareError('TARGET_UNSUPPORTED', `process ${pid} has a user-space shadow stack`);
+  }
+}
+
+/** By the header of its program; false where that cannot be read. */
+export function is32Bit(pid: number): boolean {
+  const classOffset = 4;
+  const class32 = 1;
+  const byte = new Uint8Array(1);
+  try {
+    const file = openSync(`/proc/${pid}/exe`, 'r');
+    try {
+      return readSync(file, byte, 0, 1, classOffset) === 1 && byte[0] === class32;
+    } finally {
+      closeSync(file);
+    }
+  } catch {
+    return false;
   }
 }

@@ -101,8 +101,8 @@ interface Inside {
 
 /** Applies, upgrades and unloads; between these steps the target answers, at the end nothing is left (R7). */
 export async function expectPatchable({ program, pid = program.pid, library, path = library }: Inside) {
-  const before = readMappings(pid);
   expect(await ask(program, 'answer')).toBe('answer 42');
+  const before = readMappings(pid);
   for (const [level, value] of [
     [1, 43],
     [2, 44],

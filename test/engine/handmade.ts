@@ -120,7 +120,8 @@ export function handmadePatch(
   const range = loadRange(elf.segments);
   return {
     buildId: buildIdOf(elf) ?? '',
-    objectSize: range.end - range.start,
+    // From virtual address 0, also where the object does not begin there.
+    objectSize: range.end,
     metadata: {
       name: `answers level ${level}`,
       level,
