@@ -1,5 +1,5 @@
 // The real recipe, built from the archive's packages: nine vulnerabilities of OpenSSL in one file.
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -89,4 +89,12 @@ test('objdump reads the patch and shows the calls through the library’s own st
   const listing = execFileSync('objdump', ['-dr', built.file ?? ''], { encoding: 'utf8' });
   expect(listing).toContain('<use_proxy>:');
   expect(listing).toMatch(/R_X86_64_PC32\s+BIO_write\.plt/);
+});
+
+test.each([
+  ['readelf', '-aW'],
+  ['objdump', '-dr'],
+])('%s %s reads the patch without complaint', (tool, flags) => {
+  const { status, stderr } = spawnSync(tool, [flags, built.file ?? ''], { encoding: 'utf8' });
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
 });
