@@ -82,9 +82,13 @@ export class Workshop {
   }
 }
 
-export async function ask(program: Program, question: string): Promise<string> {
+export async function ask(
+  program: Program,
+  question: string,
+  answer = new RegExp(`^${question.split(' ')[0] ?? ''} `),
+): Promise<string> {
   program.writeLine(question);
-  return program.waitForLine(new RegExp(`^${question.split(' ')[0] ?? ''} `));
+  return program.waitForLine(answer);
 }
 
 export const answers = (library: string, level: number, value: number): PatchToApply =>

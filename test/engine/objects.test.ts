@@ -42,11 +42,26 @@ describe('an object', () => {
 
     it('is mapped a second time as plain data is patched once', async () => {
       const program = await workshop.start('plain');
-      await ask(program, `data ${library}`);
+      await ask(program, `data ${library}`, /^mapped 0x/);
       expect(
         readMappings(program.pid).filter((line) => /r--p .*libanswers/.test(line)).length,
       ).toBeGreaterThan(3);
       await expectPatchable({ program, library });
+    });
+
+    it('is mapped shared and executable is refused: a patch would change the file', async () => {
+      const shared = workshop.copyLibrary('shared.so');
+      const contents = readFileSync(shared);
+      const program = await workshop.start('plain');
+      await ask(program, `share ${shared}`, /^mapped 0x/);
+      await expectRefused(
+        program.pid,
+        () => apply(program.pid, [answers(library, 1, 43)], patient),
+        'TARGET_UNSUPPORTED',
+        /answer of shared\.so in memory that is not private/,
+      );
+      expect(readFileSync(shared).equals(contents)).toBe(true);
+      expect(await ask(program, 'answer')).toBe('answer 42');
     });
 
     it('is another object’s, mapped as plain data, does not hide that object’s symbols', async () => {
@@ -55,7 +70,7 @@ describe('an object', () => {
         readMappings(program.pid)
           .find((line) => line.endsWith('libc.so.6'))
           ?.split(' ')[2] ?? '';
-      await ask(program, `data ${libc}`);
+      await ask(program, `data ${libc}`, /^mapped 0x/);
       const patch = handmadePatch(
         library,
         1,
