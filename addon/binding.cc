@@ -1,6 +1,7 @@
 // The boundary to JavaScript: turns values into requests and results into values, nothing else.
 #include "commit.h"
 #include "engine_error.h"
+#include "memory_sharers.h"
 #include "remote_call.h"
 #include "tracer_thread.h"
 
@@ -271,9 +272,19 @@ Napi::Value commit(const Napi::CallbackInfo& info) {
   });
 }
 
+/// findMemorySharer(pid)
+Napi::Value find_memory_sharer(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    const std::optional<pid_t> sharer = kcare::MemorySharers(to_pid(info[0])).find();
+    return sharer ? Napi::Number::New(env, *sharer) : env.Undefined();
+  });
+}
+
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("call", Napi::Function::New(env, call, "call"));
   exports.Set("commit", Napi::Function::New(env, commit, "commit"));
+  exports.Set("findMemorySharer", Napi::Function::New(env, find_memory_sharer, "findMemorySharer"));
   return exports;
 }
 

@@ -3,6 +3,7 @@
 
 #include "deadline.h"
 #include "engine_error.h"
+#include "memory_sharers.h"
 #include "target_memory.h"
 
 namespace kcare {
@@ -13,12 +14,16 @@ class CommitSession {
 public:
   CommitSession(pid_t pid, const CommitRequest& request, const Examine& examine)
       : examine_(examine), memory_(pid), writer_(memory_, request.writes, request.states),
-        scanner_(pid, memory_, request.guarded),
+        scanner_(pid, memory_, request.guarded), sharers_(pid), pid_(pid),
         threads_(pid, Deadline::in_milliseconds(request.timeout_ms)) {}
 
   CommitResult run() {
     if (expected_bytes_differ())
       return result_;
+    if (const std::optional<pid_t> sharer = sharers_.find()) {
+      result_.reason = MemorySharers::reason(pid_, *sharer);
+      return result_;
+    }
     writer_.prefault();
     try {
       stop_check_write();
@@ -38,6 +43,8 @@ private:
     const auto inspect = [this](TracedThread& thread) { return is_clear(thread); };
     if (!threads_.stop_sleeping(inspect) || !threads_.stop_running(inspect) || expected_bytes_differ())
       return;
+    if (const std::optional<pid_t> sharer = sharers_.find_new())
+      throw TargetBusy(MemorySharers::reason(pid_, *sharer));
     writer_.write_all();
     result_.outcome = CommitResult::Outcome::committed;
   }
@@ -79,6 +86,8 @@ private:
   TargetMemory memory_;
   CodeWriter writer_;
   StackScanner scanner_;
+  MemorySharers sharers_;
+  pid_t pid_;
   ThreadSet threads_;
   CommitResult result_;
 };

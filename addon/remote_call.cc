@@ -38,6 +38,7 @@
 #include "interrupted_calls.h"
 #include "signal_frame.h"
 #include "target_memory.h"
+#include "task_list.h"
 #include "traced_thread.h"
 
 #include <sys/syscall.h>
@@ -58,6 +59,8 @@ constexpr std::uint8_t signal_return_code[] = {0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x0
 /// A thread that has begun a call may take longer than the wait for a stop.
 constexpr std::int64_t call_patience_ms = 2000;
 constexpr std::int64_t stop_patience_ms = 100;
+/// A thread in a frozen cgroup (version 2) stops for us, but does not run.
+constexpr std::int64_t run_patience_ms = 500;
 constexpr std::int64_t largest_errno = 4095;
 
 // Calls that never return one of the kernel's restart codes. After such a code the kernel would move rip back
@@ -123,9 +126,26 @@ public:
     return true;
   }
 
+  /// False when the thread does not run, and is itself again.
+  bool run_to_trampoline(const Deadline& deadline) {
+    waits_at_trampoline_ = run_to_system_call(deadline.at_most(run_patience_ms));
+    if (waits_at_trampoline_)
+      return true;
+    thread_.interrupt();
+    if (!wait_for_stop(thread_, deadline))
+      return false;
+    if (thread_.is_gone())
+      throw TargetGone();
+    waits_at_trampoline_ = thread_.stop().system_call;
+    if (!waits_at_trampoline_)
+      put_back();
+    return waits_at_trampoline_;
+  }
+
   std::optional<std::int64_t> call(const RemoteCall& call, const Deadline& deadline) {
-    if (!run_to_system_call(deadline))
+    if (!waits_at_trampoline_ && !run_to_system_call(deadline))
       return std::nullopt;
+    waits_at_trampoline_ = false;
     Registers registers = at_trampoline(thread_.current_registers());
     registers.orig_rax = call.number;
     registers.rdi = call.arguments[0];
@@ -143,11 +163,15 @@ public:
   void finish(const Deadline& deadline) {
     if (needs_signal_code_ && !stop_in_signal_code(thread_, deadline))
       return;
+    put_back();
+  }
+
+private:
+  void put_back() {
     thread_.restore();
     memory_.write(frame_.address, overwritten_);
   }
 
-private:
   Registers at_trampoline(Registers registers) const {
     registers.rip = signal_return_.as_int();
     registers.rsp = frame_.stack_pointer().as_int();
@@ -173,6 +197,8 @@ private:
   remote_ptr<> signal_return_;
   /// The kernel restarts an interrupted call, and stops a stopped process again, only from its signal code.
   bool needs_signal_code_ = true;
+  /// It stands at the entry of the rt_sigreturn that becomes the next call.
+  bool waits_at_trampoline_ = false;
   SignalFrame frame_;
   std::vector<std::uint8_t> overwritten_;
 };
@@ -198,6 +224,12 @@ std::optional<CallResult> call_in_thread(pid_t pid, const Candidate& candidate, 
   result.tid = candidate.tid;
   result.was_running = candidate.running;
   const Deadline call_deadline = Deadline::in_milliseconds(call_patience_ms);
+  if (!calls.empty() && !session.run_to_trampoline(call_deadline)) {
+    thread->begin_release();
+    result.reason = "thread " + std::to_string(candidate.tid) + " of process " + std::to_string(pid) +
+                    " could be stopped but does not run; " + describe_state(pid, candidate.tid);
+    return result;
+  }
   for (const RemoteCall& call : calls) {
     const std::optional<std::int64_t> value = session.call(call, call_deadline);
     if (!value) {
@@ -258,7 +290,13 @@ CallResult make_remote_calls(pid_t pid, const std::vector<RemoteCall>& calls, re
     backoff.pause();
   } while (!deadline.passed());
   CallResult result;
-  result.reason = "no thread of process " + std::to_string(pid) + " could be stopped in time";
+  const std::vector<Task> tasks = list_tasks(pid);
+  const auto task =
+      std::find_if(tasks.begin(), tasks.end(), [](const Task& each) { return !each.is_dead(); });
+  if (task == tasks.end())
+    throw TargetGone();
+  result.reason = "no thread of process " + std::to_string(pid) + " could be stopped in time; " +
+                  describe_state(pid, task->tid);
   return result;
 }
 

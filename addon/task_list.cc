@@ -75,6 +75,16 @@ char task_state(pid_t pid, pid_t tid) {
   return name_end == std::string::npos || name_end + 2 >= content.size() ? 'X' : content[name_end + 2];
 }
 
+std::string describe_state(pid_t pid, pid_t tid) {
+  const char state = task_state(pid, tid);
+  std::string text = "thread " + std::to_string(tid) + " is in state " + state;
+  if (state == 'D')
+    text += " (uninterruptible sleep, or its cgroup is frozen)";
+  else if (state != 'R' && state != 'T')
+    text += " (its cgroup may be frozen)";
+  return text;
+}
+
 std::vector<Task> list_tasks(pid_t pid) {
   std::vector<Task> tasks;
   for (const pid_t tid : list_thread_ids(pid)) {
@@ -89,6 +99,20 @@ std::string living_task_path(pid_t pid, const char* name) {
   for (const pid_t tid : list_thread_ids(pid))
     if (!Task{tid, task_state(pid, tid)}.is_dead())
       return task_path(pid, tid, name);
+  throw TargetGone();
+}
+
+bool has_memory(pid_t pid, pid_t tid) {
+  std::string content;
+  return read_small_file(task_path(pid, tid, "statm"), content) && content[0] != '0';
+}
+
+pid_t task_with_memory(pid_t pid) {
+  if (has_memory(pid, pid))
+    return pid;
+  for (const pid_t tid : list_thread_ids(pid))
+    if (has_memory(pid, tid))
+      return tid;
   throw TargetGone();
 }
 

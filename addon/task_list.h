@@ -37,9 +37,15 @@ std::vector<pid_t> list_thread_ids(pid_t pid);
 std::vector<Task> list_tasks(pid_t pid);
 /// 'X' when the thread is gone.
 char task_state(pid_t pid, pid_t tid);
+/// "thread 7 is in state D (uninterruptible sleep, or its cgroup is frozen)"
+std::string describe_state(pid_t pid, pid_t tid);
 /// Path of a file in /proc of a thread that has not ended; a main thread may end before the others, and then
 /// its own files show no memory. Throws TargetGone.
 std::string living_task_path(pid_t pid, const char* name);
+/// False for a thread that has given up its address space on its way to its end.
+bool has_memory(pid_t pid, pid_t tid);
+/// A thread that has the address space; the main thread if possible. Throws TargetGone.
+pid_t task_with_memory(pid_t pid);
 /// False when the thread is gone.
 bool read_task_status(pid_t pid, pid_t tid, TaskStatus& status);
 /// Number of threads, dead ones that nobody has waited for included; one system call; -1 when unknown.

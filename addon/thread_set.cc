@@ -119,8 +119,8 @@ bool ThreadSet::settle(Wave& wave, const Inspect& inspect, const Deadline& deadl
       return true;
     if (deadline.passed()) {
       const pid_t tid = waiting.front()->tid();
-      throw TargetBusy("thread " + std::to_string(tid) + " did not stop in time; its state is " +
-                       std::string(1, task_state(pid_, tid)));
+      throw TargetBusy("thread " + std::to_string(tid) + " did not stop in time; " +
+                       describe_state(pid_, tid));
     }
     backoff.pause();
   }

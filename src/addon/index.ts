@@ -87,4 +87,9 @@ export const nativeEngine: NativeEngine = {
       nativeModule().commit(pid, { ...request, timeoutMs: Math.ceil(request.timeoutMs) }),
     );
   },
+
+  findMemorySharer(pid) {
+    requirePid(pid);
+    return translated(pid, () => nativeModule().findMemorySharer(pid));
+  },
 };

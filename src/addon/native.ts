@@ -23,6 +23,7 @@ interface NativeModule {
     timeoutMs: number,
   ): CallOutcome;
   commit(pid: number, request: CommitRequest): CommitOutcome;
+  findMemorySharer(pid: number): number | undefined;
 }
 
 let loaded: NativeModule | undefined;

@@ -114,6 +114,11 @@ export type CommitOutcome =
 export interface NativeEngine {
   /** Makes `calls` in one thread of `pid`, in order, within one stop. The thread restores itself if we die. */
   call(pid: number, calls: readonly RemoteCall[], options: CallOptions): CallOutcome;
+  /**
+   * A process that uses the memory of `pid` without being one of its threads: a child of vfork(2) while its parent
+   * waits, or made by clone(2) with CLONE_VM. A commit is busy as long as there is one, since it cannot stop it.
+   */
+  findMemorySharer(pid: number): number | undefined;
   /** Stops all threads in two waves, checks, writes, resumes. All or nothing. */
   commit(pid: number, request: CommitRequest): CommitOutcome;
 }

@@ -15,6 +15,7 @@ import {
 import type { Patch } from '../patchfile/index.js';
 import { ProcessMemory, readMaps, type MappedObject } from '../proc/index.js';
 import { checkReach, isInPlace, isPrivateCode } from './image-check.js';
+import { waitUntilAlone } from './alone.js';
 import { findImages } from './images.js';
 import { commitPlan } from './commit.js';
 import { Pauses } from './pauses.js';
@@ -202,6 +203,7 @@ async function carryOut(
   if (changes.length === 0) return;
   for (const change of changes) verifyOriginals(change, target);
   if (options.dryRun) return;
+  await waitUntilAlone(target.pid, options.waitMs);
   const prepared: Prepared[] = [];
   try {
     for (const change of changes) prepared.push(prepare(change, target, pauses));

@@ -1,120 +1,15 @@
 // Commits into real processes: all or nothing, never into code that a thread is inside of (R2, R3, R8, R11).
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { readMemory } from '../../fixtures/support/process-memory.js';
-import type { Program } from '../../fixtures/support/program.js';
-import {
-  nativeEngine,
-  type CommitOutcome,
-  type CommitRequest,
-  type SuspectThread,
-} from '../../src/addon/index.js';
-import { distance, remoteAddress, type RemoteAddress, type RemoteRange } from '../../src/base/address.js';
-import { compileFixture, statusLine } from './target.js';
-import { Program as Starter } from '../../fixtures/support/program.js';
+import type { SuspectThread } from '../../src/addon/index.js';
+import { distance, remoteAddress } from '../../src/base/address.js';
+import { FunctionsTarget, rangeOf, states } from './functions-target.js';
+import { statusLine } from './target.js';
 
-const states = { prepared: 0, committing: 1, active: 2 } as const;
+let target: FunctionsTarget | undefined;
 
-interface Addresses {
-  readonly answer: readonly [string, string];
-  readonly other: readonly [string, string];
-  readonly outer: readonly [string, string];
-  readonly state: string;
-  readonly helper: number;
-}
-
-function rangeOf([start, end]: readonly [string, string]): RemoteRange {
-  return { start: remoteAddress(BigInt(start)), end: remoteAddress(BigInt(end)) };
-}
-
-/** `jmp` from one address to another. */
-function jump(from: RemoteAddress, to: RemoteAddress): Buffer {
-  const code = Buffer.alloc(5, 0xe9);
-  code.writeInt32LE(distance(from, to) - code.length, 1);
-  return code;
-}
-
-/** The fixture `functions` with what it printed about itself. */
-class Target {
-  private constructor(
-    readonly program: Program,
-    readonly addresses: Addresses,
-    private readonly original: Buffer,
-  ) {}
-
-  static async start(busy: number, idle: number, ...mode: string[]): Promise<Target> {
-    const program = await Starter.start(compileFixture('functions'), [`${busy}`, `${idle}`, ...mode]);
-    const line = await program.waitForLine(/^ready/);
-    const addresses = JSON.parse(line.slice('ready '.length)) as Addresses;
-    return new Target(program, addresses, readMemory(program.pid, BigInt(addresses.answer[0]), 5));
-  }
-
-  get pid(): number {
-    return this.program.pid;
-  }
-
-  /** Diverts `answer` to `other_answer`, or undoes that. */
-  request(divert: boolean, changes: Partial<CommitRequest> = {}): CommitRequest {
-    const answer = rangeOf(this.addresses.answer);
-    const other = rangeOf(this.addresses.other);
-    const diverted = jump(answer.start, other.start);
-    const [expected, replacement] = divert ? [this.original, diverted] : [diverted, this.original];
-    return {
-      writes: [{ address: answer.start, expected, replacement }],
-      guarded: [divert ? answer : other],
-      states: [
-        {
-          address: remoteAddress(BigInt(this.addresses.state)),
-          during: states.committing,
-          after: divert ? states.active : states.prepared,
-        },
-      ],
-      timeoutMs: 1000,
-      examine: () => false,
-      ...changes,
-    };
-  }
-
-  commit(divert: boolean, changes: Partial<CommitRequest> = {}): CommitOutcome {
-    return nativeEngine.commit(this.pid, this.request(divert, changes));
-  }
-
-  /** Tries until no thread is in the way. */
-  async commitPatiently(divert: boolean): Promise<CommitOutcome> {
-    for (let attempt = 0; attempt < 500; attempt++) {
-      const outcome = this.commit(divert);
-      if (outcome.outcome !== 'busy') return outcome;
-      await sleep(1);
-    }
-    throw new Error('A thread was in the way at 500 attempts.');
-  }
-
-  code(): Buffer {
-    return readMemory(this.pid, BigInt(this.addresses.answer[0]), 5);
-  }
-
-  isOriginal(): boolean {
-    return this.code().equals(this.original);
-  }
-
-  state(): number {
-    return readMemory(this.pid, BigInt(this.addresses.state), 4).readUInt32LE();
-  }
-
-  async finish(): Promise<{ ones: number; twos: number; wrong: number }> {
-    this.program.writeLine('stop');
-    return JSON.parse(await this.program.waitForLine(/ones/)) as {
-      ones: number;
-      twos: number;
-      wrong: number;
-    };
-  }
-}
-
-let target: Target | undefined;
-
-async function start(...parameters: Parameters<typeof Target.start>): Promise<Target> {
-  target = await Target.start(...parameters);
+async function start(...parameters: Parameters<typeof FunctionsTarget.start>): Promise<FunctionsTarget> {
+  target = await FunctionsTarget.start(...parameters);
   return target;
 }
 
