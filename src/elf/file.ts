@@ -44,7 +44,9 @@ export function parseElf(bytes: Uint8Array): ElfFile {
     const alignment = reader.u64();
     const entrySize = reader.u64();
     const occupied = rawType === sectionType.nobits || rawType === sectionType.null ? 0 : section.size;
-    if (section.off + occupied > bytes.length) throw reader.fail(`section ${index} lies outside the file`);
+    // What takes no bytes may claim any offset, also one behind the end of the file.
+    if (occupied > 0 && section.off + occupied > bytes.length)
+      throw reader.fail(`section ${index} lies outside the file`);
     return {
       index,
       name: typeof section.name === 'string' ? section.name : '',

@@ -12,7 +12,7 @@ import {
   type Layout,
   type OccupiedRange,
 } from '../link/index.js';
-import { readMaps, type MappedObject } from '../proc/index.js';
+import { readHeapStart, readMaps, type MappedObject } from '../proc/index.js';
 import type { Pauses } from './pauses.js';
 import type { Target } from './target.js';
 
@@ -138,11 +138,16 @@ function lastUsedByte(bytes: Uint8Array): number {
 
 /** Read anew: images for other objects of the same commit have taken gaps meanwhile. */
 function occupied(pid: number): OccupiedRange[] {
-  return readMaps(pid).map(({ start, end, path }) => ({
+  const ranges = readMaps(pid).map(({ start, end, path }): OccupiedRange => ({
     start,
     end,
     grows: path === '[heap]' ? 'up' : path === '[stack]' ? 'down' : undefined,
   }));
+  const heap = readHeapStart(pid);
+  if (heap === undefined || ranges.some(({ grows }) => grows === 'up')) return ranges;
+  // R1: a heap that is still to come needs its place, too.
+  const above = ranges.findIndex(({ start }) => start > heap);
+  return ranges.toSpliced(above < 0 ? ranges.length : above, 0, { start: heap, end: heap, grows: 'up' });
 }
 
 function call(target: Target, calls: readonly RemoteCall[], pauses: Pauses): readonly bigint[] {

@@ -1,5 +1,6 @@
 // What kcare knows about other processes, read from /proc; nothing here writes.
 export { systemCode } from './failure.js';
+export { readHeapStart } from './heap.js';
 export { readMaps, parseMaps, type Mapping } from './maps.js';
 export { readStatus, parseStatus, type ProcessStatus } from './status.js';
 export { listProcesses, listThreads, readStartTime } from './processes.js';

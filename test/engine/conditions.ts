@@ -45,11 +45,12 @@ export class Workshop {
     return compile(join(this.directory, `own${link.join('')}`), ['own.c', 'answers.c'], ...link);
   }
 
-  /** A 32-bit program. */
-  assembleNarrow(): string {
-    const output = join(this.directory, 'narrow');
-    execFileSync('as', ['--32', '-o', `${output}.o`, join(sources, 'narrow.s')]);
-    execFileSync('ld', ['-m', 'elf_i386', '--build-id', '-o', output, `${output}.o`]);
+  /** A program without a C library: `bare`, or the 32-bit one, `narrow`. */
+  assemble(name: 'bare' | 'narrow'): string {
+    const output = join(this.directory, name);
+    const [width, emulation] = name === 'narrow' ? ['--32', 'elf_i386'] : ['--64', 'elf_x86_64'];
+    execFileSync('as', [width, '-o', `${output}.o`, join(sources, `${name}.s`)]);
+    execFileSync('ld', ['-m', emulation, '--build-id', '-o', output, `${output}.o`]);
     return output;
   }
 

@@ -18,6 +18,17 @@ describe('an object', () => {
   afterEach(() => workshop.endAll());
   afterAll(() => workshop.close());
 
+  /** That many threads, all of them, wait in read(2). */
+  async function untilItReads(pid: number, threads = 1): Promise<void> {
+    for (;;) {
+      const calls = readdirSync(`/proc/${pid}/task`).map((tid) =>
+        readFileSync(`/proc/${pid}/task/${tid}/syscall`, 'utf8'),
+      );
+      if (calls.length === threads && calls.every((call) => call.startsWith('0 '))) return;
+      await sleep(5);
+    }
+  }
+
   describe('of which the file', () => {
     it('is deleted is patched', async () => {
       const copy = workshop.copyLibrary('deleted.so');
@@ -191,8 +202,33 @@ describe('an object', () => {
       await expectPatchable({ program, library: file });
     });
 
+    it('and gets its heap only later still gets it', async () => {
+      const file = workshop.compileOwn('-no-pie', '-fno-pie');
+      // Without randomisation the heap begins right behind the program.
+      const program = await workshop.run('setarch', '-R', file);
+      expect(await ask(program, '', /^answer /)).toBe('answer 42');
+      expect(readFileSync(`/proc/${program.pid}/maps`, 'utf8')).not.toContain('[heap]');
+      expect(await apply(program.pid, [answers(file, 1, 43)], patient)).toMatchObject({ result: 'applied' });
+      expect(await ask(program, '+', /^answer /)).toBe('answer 43');
+      expect(readFileSync(`/proc/${program.pid}/maps`, 'utf8')).toContain('[heap]');
+      expect(await unload(program.pid, patient)).toMatchObject({ result: 'unloaded' });
+    });
+
+    it('and has no C library is refused: there is nothing to return from a call by', async () => {
+      const file = workshop.assemble('bare');
+      const program = await workshop.run(file);
+      await untilItReads(program.pid);
+      await expectRefused(
+        program.pid,
+        () => apply(program.pid, [answers(file, 1, 43)], patient),
+        'TARGET_UNSUPPORTED',
+        /signal return trampoline/,
+      );
+      expect(program.isAlive).toBe(true);
+    });
+
     it('and is a 32-bit program is refused', async () => {
-      const program = await workshop.run(workshop.assembleNarrow());
+      const program = await workshop.run(workshop.assemble('narrow'));
       await expectRefused(
         program.pid,
         () => apply(program.pid, [answers(library, 1, 43)], patient),
@@ -261,17 +297,6 @@ describe('an object', () => {
   });
 
   describe('of which a function', () => {
-    /** Every thread of the process waits in read(2): one in the function, the main thread for commands. */
-    async function untilTwoThreadsRead(pid: number): Promise<void> {
-      for (;;) {
-        const calls = readdirSync(`/proc/${pid}/task`).map((tid) =>
-          readFileSync(`/proc/${pid}/task/${tid}/syscall`, 'utf8'),
-        );
-        if (calls.length === 2 && calls.every((call) => call.startsWith('0 '))) return;
-        await sleep(5);
-      }
-    }
-
     it.each([
       ['is in a recursion', 'recurse', 'call_back', false, /^recursion /],
       ['blocks in a handler on an alternate signal stack', 'handler', 'wait_inside', false, /^handled/],
@@ -282,7 +307,8 @@ describe('an object', () => {
       const before = readMappings(program.pid);
       if (deleted) rmSync(copy);
       program.writeLine(command);
-      await untilTwoThreadsRead(program.pid);
+      // The main thread waits for commands, the other one in the function.
+      await untilItReads(program.pid, 2);
       const patch = released(handmadePatch(library, 1, { [function_]: returns(9) }));
       const report = await apply(program.pid, [patch], now);
       expect(report.result).toBe('busy');
