@@ -71,7 +71,7 @@ export function assemblePatch(
   };
   return {
     buildId: shipped.buildId,
-    objectSize: shipped.imageSize,
+    objectSize: shipped.imageEnd,
     metadata,
     hunks: hunks.sort((left, right) => left.address - right.address),
     sections: image.sections,

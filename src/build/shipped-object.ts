@@ -18,7 +18,8 @@ import { KcareError } from '../base/errors.js';
 export class ShippedObject {
   readonly elf: ElfFile;
   readonly buildId: string;
-  readonly imageSize: number;
+  /** Virtual address behind the last byte of its memory image. */
+  readonly imageEnd: number;
   readonly text: ElfSection;
   /** Defined dynamic symbols by name; the default version wins. */
   readonly defined = new Map<string, ElfSymbol>();
@@ -38,8 +39,7 @@ export class ShippedObject {
     }
     this.buildId = buildId;
     this.text = text;
-    const range = loadRange(this.elf.segments);
-    this.imageSize = range.end - range.start;
+    this.imageEnd = loadRange(this.elf.segments).end;
     for (const tableName of ['.symtab', '.dynsym'] as const) {
       for (const symbol of readSymbols(this.elf, tableName)) {
         if (symbol.sectionIndex === 0 || symbol.binding === 'local' || symbol.type === 'tls') continue;

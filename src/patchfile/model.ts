@@ -99,7 +99,7 @@ export interface PatchRelocation {
 export interface Patch {
   /** Lower-case hexadecimal build-id of the object that this patch fits. */
   readonly buildId: string;
-  /** Size in bytes of the object's memory image (from its lowest to its highest PT_LOAD address). */
+  /** End of the object's memory image: the highest virtual address of its PT_LOAD segments, before the load bias. */
   readonly objectSize: number;
   readonly metadata: PatchMetadata;
   readonly hunks: readonly Hunk[];
