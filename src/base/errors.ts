@@ -43,6 +43,11 @@ export const errorTable = {
   },
   SYMBOL_UNRESOLVED: { exit: refused, http: 409, hint: 'The process lacks a symbol that the patch needs.' },
   NO_GAP: { exit: refused, http: 409, hint: 'No free address range within 2 GiB of the object.' },
+  JUMP_CROSSES_PAGE: {
+    exit: refused,
+    http: 409,
+    hint: 'The jump cannot be written at once; build a patch that replaces the callers of this function instead.',
+  },
   RECIPE_MALFORMED: {
     exit: refused,
     http: 400,

@@ -1,5 +1,5 @@
 // Hunks of a unit: which functions of the shipped object get a jump, and where no thread may be at that moment.
-import { jumpSize, type Hunk } from '../patchfile/index.js';
+import { jumpCrossesPage, jumpSize, type Hunk } from '../patchfile/index.js';
 import type { ObjectFunction } from './code-object.js';
 import { coldSuffix } from './compare.js';
 import { takesOwnAddress } from './instructions.js';
@@ -27,6 +27,11 @@ export function hunksOf(
     if (hunk.size < jumpSize) {
       const message = `${original.name} has ${hunk.size} bytes, fewer than a jump needs`;
       refusals.add('TOO_SHORT', message, original.name);
+      return [];
+    }
+    if (jumpCrossesPage(hunk)) {
+      const message = `the jump at the start of ${original.name} would cross a page boundary`;
+      refusals.add('JUMP_CROSSES_PAGE', message, original.name);
       return [];
     }
     return [{ ...hunk, kind: 'replace', replacement: nameOf(patched) } satisfies Hunk];

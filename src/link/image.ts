@@ -4,6 +4,8 @@ import { KcareError } from '../base/errors.js';
 import { relocationName, relocationType } from '../elf/index.js';
 import {
   constantSections,
+  jumpCrossesPage,
+  jumpOffset,
   jumpSize,
   loadedSections,
   type Hunk,
@@ -91,7 +93,7 @@ function describe({ metadata, hunks }: Patch): ImageDescription {
   };
 }
 
-/** The relocated image. Throws SYMBOL_UNRESOLVED, or NO_GAP when an address is out of reach from the placement. */
+/** The relocated image. Throws SYMBOL_UNRESOLVED, JUMP_CROSSES_PAGE, or NO_GAP when an address is out of reach from the placement. */
 export function buildImage(
   patch: Patch,
   layout: Layout,
@@ -178,12 +180,15 @@ function asDisplacement(value: bigint, what: string): number {
   return Number(value);
 }
 
-const endBranch = [0xf3, 0x0f, 0x1e, 0xfa];
-
-/** The jump is e9 rel32 at the entry; behind endbr64, so that indirect calls stay valid where that is enforced. */
+/** R1: refuses a jump that cannot be written at once. */
 function makeHunk(hunk: Hunk, patch: Patch, layout: Layout, placement: Placement): ImageHunk {
-  const beginsWithEndBranch = endBranch.every((byte, index) => hunk.original[index] === byte);
-  const entry = beginsWithEndBranch && hunk.size >= endBranch.length + jumpSize ? endBranch.length : 0;
+  if (jumpCrossesPage(hunk)) {
+    throw new KcareError('JUMP_CROSSES_PAGE', `patch: the jump of ${hunk.name} would cross a page boundary`, {
+      function: hunk.name,
+      address: hunk.address,
+    });
+  }
+  const entry = jumpOffset(hunk);
   const start = advance(placement.bias, hunk.address);
   const jump = advance(start, entry);
   const symbol = patch.symbols.find(

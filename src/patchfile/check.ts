@@ -1,10 +1,8 @@
 // What must hold between the parts of a patch, whether it was just built or read from a file.
 import { KcareError } from '../base/errors.js';
 import { allowedRelocations, limits, loadedSections } from './format.js';
+import { jumpSize } from './jump.js';
 import type { Hunk, Patch, PatchRelocation, PatchSection, PatchSymbol } from './model.js';
-
-/** The jump that is written at the entry of a replaced function: e9 rel32. */
-export const jumpSize = 5;
 
 function fail(message: string): never {
   throw new KcareError('PATCH_MALFORMED', `patch: ${message}`);

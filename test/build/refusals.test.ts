@@ -51,6 +51,17 @@ test('a function shorter than the jump is refused', async () => {
   expect(result.codes).toEqual(['TOO_SHORT']);
 });
 
+test('a jump across a page boundary is refused', async () => {
+  const text = (step: number, offset: number): string =>
+    `__asm__(".text\\n.balign 4096\\n.skip ${offset}, 0xcc\\n");\n` +
+    `int more(int value) { while (value < 1000) value = value * 3 + ${step}; return value; }\n`;
+  const extraFlags = ['-fno-toplevel-reorder', '-falign-functions=1', '-fcf-protection=none'];
+  const make = (offset: number): ReturnType<typeof patchSmallTree> =>
+    patchSmallTree({ before: text(1, offset), after: text(2, offset), functions: ['more'], extraFlags });
+  expect((await make(4091)).codes).toEqual([]);
+  expect((await make(4092)).codes).toEqual(['JUMP_CROSSES_PAGE']);
+});
+
 test('code that occurs twice in the object is refused', async () => {
   const text = (step: number): string =>
     `static __attribute__((noinline)) int spin(int v) { while (v < 1000) v = v * 3 + ${step}; return v; }\n` +

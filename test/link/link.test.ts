@@ -73,6 +73,20 @@ describe('image', () => {
     expect(() => sampleImage(3, remoteAddress(0x10000))).toThrow(expect.objectContaining({ code: 'NO_GAP' }));
   });
 
+  it.each([
+    [0x1ffb, undefined],
+    [0x1ffc, 'JUMP_CROSSES_PAGE'],
+    [0x1fff, 'JUMP_CROSSES_PAGE'],
+    [0x2000, undefined],
+  ])('with a jump at %i is refused only if that crosses a page', (place, code) => {
+    const patch = samplePatch();
+    const hunks = patch.hunks.map((hunk) => ({ ...hunk, address: place }));
+    const build = (): unknown =>
+      buildImage({ ...patch, hunks }, layOutImage(patch), { image: address, bias, foreign }, release);
+    if (code === undefined) expect(build).not.toThrow();
+    else expect(build).toThrow(expect.objectContaining({ code }));
+  });
+
   it('keeps endbr64 and jumps behind it', () => {
     const original = new Uint8Array(16).fill(0x90);
     original.set([0xf3, 0x0f, 0x1e, 0xfa]);
