@@ -5,6 +5,7 @@ import { asKcareError, KcareError } from '../base/errors.js';
 import type { ImageHeader } from '../link/index.js';
 import {
   mappedObjects,
+  memoryDirectory,
   ProcessMemory,
   readMaps,
   readStatus,
@@ -65,7 +66,7 @@ export async function withTarget<Result>(
 
 function openForWriting(pid: number): number {
   try {
-    return openSync(`/proc/${pid}/mem`, 'r+');
+    return openSync(`/proc/${memoryDirectory(pid)}/mem`, 'r+');
   } catch (thrown) {
     const error = asKcareError(thrown);
     if (error.code !== 'FILE_MISSING') throw error;
@@ -93,8 +94,8 @@ function writeAll(pid: number, descriptor: number, address: RemoteAddress, bytes
 /** Throws when this process must be left alone, with the reason. */
 export function checkTarget(pid: number): void {
   const status = readStatus(pid);
-  if (status.state === 'Z' || status.state === 'X')
-    throw new KcareError('TARGET_GONE', `process ${pid} has ended`);
+  // The main thread may end before the others: state Z, but the process lives.
+  memoryDirectory(pid);
   if (status.tracerPid !== 0) {
     throw new KcareError('TARGET_TRACED', `process ${pid} is traced by process ${status.tracerPid}`, {
       tracer: status.tracerPid,

@@ -4,6 +4,6 @@ export { readHeapStart } from './heap.js';
 export { readMaps, parseMaps, type Mapping } from './maps.js';
 export { readStatus, parseStatus, type ProcessStatus } from './status.js';
 export { listProcesses, listThreads, readStartTime } from './processes.js';
-export { readCommand, readProcessLink } from './files.js';
+export { memoryDirectory, readCommand, readProcessLink } from './files.js';
 export { ProcessMemory } from './memory.js';
 export { mappedObjects, type MappedObject } from './objects.js';

@@ -1,7 +1,9 @@
 // /proc/PID/maps as a typed list, lowest address first.
+import { readFileSync } from 'node:fs';
 import { remoteAddress, type RemoteAddress } from '../base/address.js';
 import { KcareError } from '../base/errors.js';
-import { readProcessFile } from './files.js';
+import { processFailure } from './failure.js';
+import { memoryDirectory } from './files.js';
 
 export interface Mapping {
   readonly start: RemoteAddress;
@@ -25,7 +27,11 @@ const deletedMark = ' (deleted)';
 
 /** The mappings of a process. Throws TARGET_GONE, NOT_PERMITTED. */
 export function readMaps(pid: number): Mapping[] {
-  return parseMaps(readProcessFile(pid, 'maps'));
+  try {
+    return parseMaps(readFileSync(`/proc/${memoryDirectory(pid)}/maps`, 'utf8'));
+  } catch (thrown) {
+    throw processFailure(pid, thrown);
+  }
 }
 
 /** Parses the text of a maps file (proc(5)). */

@@ -2,6 +2,7 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { hex, type RemoteAddress } from '../base/address.js';
 import { KcareError } from '../base/errors.js';
+import { memoryDirectory } from './files.js';
 import { processFailure, processGone, systemCode } from './failure.js';
 
 const highestPosition = 2n ** 63n - 1n;
@@ -16,7 +17,7 @@ export class ProcessMemory {
   /** The inverse is {@link close}. Throws TARGET_GONE, NOT_PERMITTED. */
   static open(pid: number): ProcessMemory {
     try {
-      return new ProcessMemory(pid, openSync(`/proc/${pid}/mem`, 'r'));
+      return new ProcessMemory(pid, openSync(`/proc/${memoryDirectory(pid)}/mem`, 'r'));
     } catch (thrown) {
       throw processFailure(pid, thrown);
     }

@@ -38,7 +38,9 @@ function hasUserMemory(pid: number): boolean {
   try {
     const fields = statFields(pid);
     const state = fields[0] ?? 'X';
-    return state !== 'Z' && state !== 'X' && (Number(fields[6]) & kernelThreadFlag) === 0;
+    // Field 18: threads. A main thread that ended before the others is shown as a zombie.
+    const isAlive = state !== 'X' && (state !== 'Z' || Number(fields[17]) > 1);
+    return isAlive && (Number(fields[6]) & kernelThreadFlag) === 0;
   } catch (thrown) {
     if (thrown instanceof KcareError && thrown.code === 'TARGET_GONE') return false;
     throw thrown;
