@@ -86,7 +86,9 @@ export function apply(
         patches: patches.map(({ patch }) => patch.buildId),
       });
     }
-    return changes.filter((change) => !isUpToDate(change, target));
+    const needed = changes.filter((change) => !isUpToDate(change, target));
+    // A process that loads and unloads a library over and over must not gather its old images.
+    return needed.length > 0 ? [...needed, ...leftBehind(target)] : [];
   });
 }
 

@@ -1,5 +1,6 @@
 // Memory of a target: mapping, filling and unmapping an image.
 import { constants } from 'node:os';
+import { getSystemErrorName } from 'node:util';
 import { nativeEngine } from '../addon/index.js';
 import type { RemoteCall } from '../addon/types.js';
 import { advance, hex, remoteAddress, type RemoteAddress } from '../base/address.js';
@@ -81,7 +82,8 @@ function mappingCalls({ header, constant }: Image): RemoteCall[] {
 
 function cannotMap(pid: number, result: bigint): KcareError {
   const errno = Number(-result);
-  return new KcareError('TARGET_MEMORY', `process ${pid} could not map the image (errno ${errno})`, {
+  const name = getSystemErrorName(-errno);
+  return new KcareError('TARGET_MEMORY', `process ${pid} could not map the image (${name})`, {
     pid,
     errno,
   });

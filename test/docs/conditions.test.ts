@@ -33,7 +33,7 @@ describe('docs/conditions.md', () => {
     for (const cells of rows) {
       expect(cells).toHaveLength(3);
       expect(cells[0]).not.toBe('');
-      expect(cells[1]).toMatch(/^(patched|waits|refused|gone|survives)\b/);
+      expect(cells[1]).toMatch(/^(patched|waits|refused|failed|gone|survives)\b/);
       expect(cells[2]).toMatch(/^`test\/[\w/-]+\.test\.ts`: \S/);
     }
   });

@@ -7,7 +7,8 @@ import { readMappings } from '../../fixtures/support/process-memory.js';
 import type { Program } from '../../fixtures/support/program.js';
 import { writePatch } from '../../src/patchfile/index.js';
 import { handmadePatch, returns } from './handmade.js';
-import { ask, expectPatchable, Workshop } from './conditions.js';
+import { apply } from '../../src/engine/index.js';
+import { answers, ask, expectPatchable, patient, Workshop } from './conditions.js';
 
 describe('a confined process', () => {
   let workshop: Workshop;
@@ -116,6 +117,16 @@ describe('a confined process', () => {
     await program.waitForLine(/^ready/);
     expect(readFileSync(`/proc/${pid}/status`, 'utf8')).toMatch(/^NSpid:\s+\d+\s+1$/m);
     await expectPatchable({ program, pid, library: workshop.library });
+  });
+
+  it('without room for more memory fails with the reason, and nothing is written', async () => {
+    const program = await workshop.start('no-address-space');
+    const before = readMappings(program.pid);
+    const report = await apply(program.pid, [answers(workshop.library, 1, 43)], patient);
+    expect(report).toMatchObject({ result: 'failed', objects: [], error: { code: 'TARGET_MEMORY' } });
+    expect(report.error?.message).toMatch(/could not map the image \(ENOMEM\)/);
+    expect(readMappings(program.pid)).toEqual(before);
+    expect(await ask(program, 'answer')).toBe('answer 42');
   });
 
   it('is refused, with the reason, to a patcher that may not suspend its filter', async () => {

@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { readMappings } from '../../fixtures/support/process-memory.js';
+import { codeMappings, readMappings } from '../../fixtures/support/process-memory.js';
 import { apply, inspect, unload } from '../../src/engine/index.js';
 import { answers, ask, expectPatchable, expectRefused, now, patient, Workshop } from './conditions.js';
 import { handmadePatch, released, returns } from './handmade.js';
@@ -187,6 +187,44 @@ describe('an object', () => {
       expect(await ask(program, 'answer')).toBe('answer 42');
       expect(readMappings(program.pid)).toHaveLength(before.length);
       expect(inspect(program.pid)).toEqual([]);
+    });
+  });
+
+  describe('that the process changes after it was patched', () => {
+    it('by loading it elsewhere is patched there, and the old image is removed', async () => {
+      const program = await workshop.start('plain');
+      await apply(program.pid, [answers(library, 1, 43)], patient);
+      const [code] = codeMappings(program.pid, library);
+      if (!code) throw new Error('The program has no library.');
+      const start = (code.start - BigInt(code.fileOffset)).toString(16);
+      await ask(program, 'close');
+      expect(await ask(program, `code ${start} 1000`)).toBe(`code 0x${start}`);
+      program.writeLine(`load ${library}`);
+      expect(await ask(program, 'answer')).toBe('answer 42');
+      expect(await apply(program.pid, [answers(library, 1, 43)], patient)).toMatchObject({
+        result: 'applied',
+      });
+      expect(await ask(program, 'answer')).toBe('answer 43');
+      expect(inspect(program.pid)).toMatchObject([{ state: 'active' }]);
+      expect(await unload(program.pid, patient)).toMatchObject({ result: 'unloaded' });
+      expect(inspect(program.pid)).toEqual([]);
+    });
+
+    it('by giving back its changed pages counts as not patched, and is patched again', async () => {
+      const program = await workshop.start('plain');
+      const before = readMappings(program.pid);
+      await apply(program.pid, [answers(library, 1, 43)], patient);
+      const [code] = codeMappings(program.pid, library);
+      expect(await ask(program, `forget ${code?.start.toString(16) ?? ''}`)).toBe('forget 0');
+      expect(await ask(program, 'answer')).toBe('answer 42');
+      expect(inspect(program.pid)).toMatchObject([{ state: 'removed' }]);
+      expect(await apply(program.pid, [answers(library, 1, 43)], patient)).toMatchObject({
+        result: 'applied',
+      });
+      expect(await ask(program, 'answer')).toBe('answer 43');
+      expect(inspect(program.pid)).toMatchObject([{ state: 'active' }]);
+      await unload(program.pid, patient);
+      expect(readMappings(program.pid)).toEqual(before);
     });
   });
 
