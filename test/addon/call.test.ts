@@ -5,6 +5,7 @@ import { advance } from '../../src/base/address.js';
 import { nativeEngine } from '../../src/addon/index.js';
 import { readMappings, readMemory } from '../../fixtures/support/process-memory.js';
 import type { Program } from '../../fixtures/support/program.js';
+import { disturbWhileWaiting, mapAndUnmap, stopWaiting } from './disturb.js';
 import {
   callIn,
   findSignalReturn,
@@ -18,29 +19,12 @@ import {
   unmapCall,
 } from './target.js';
 
-interface WaitReport {
-  readonly rounds: number;
-  readonly eintr: number;
-  readonly wrong: number;
-}
-
 const readWrite = 3n;
 let target: Program | undefined;
 
 async function start(...parameters: readonly [string, ...string[]]): Promise<Program> {
   target = await startFixture(...parameters);
   return target;
-}
-
-async function stopWaiting(program: Program): Promise<WaitReport> {
-  program.writeLine('stop');
-  return JSON.parse(await program.waitForLine(/rounds/)) as WaitReport;
-}
-
-/** Maps and unmaps memory in the target; true when both worked. */
-function mapAndUnmap(pid: number): boolean {
-  const [address = -1n] = resultsIn(pid, [mapCall(16n * pageSize, readWrite)]);
-  return address > 0n && resultsIn(pid, [unmapCall(address, 16n * pageSize)])[0] === 0n;
 }
 
 afterEach(async () => {
@@ -51,18 +35,7 @@ afterEach(async () => {
 describe('a remote call and a stop of all threads', () => {
   const kinds = 'read poll select epoll_wait clock_nanosleep futex sigtimedwait semtimedop receive compute';
   it.each(kinds.split(' '))('go unnoticed by a program in %s', async (kind) => {
-    const program = await start('waits', kind);
-    const before = readMappings(program.pid);
-    for (let round = 0; round < 60; round++) {
-      expect(mapAndUnmap(program.pid)).toBe(true);
-      expect(stopAllThreads(program.pid).outcome).toBe('committed');
-      await sleep(round % 7);
-    }
-    expect(readMappings(program.pid)).toEqual(before);
-    expect(statusLine(program.pid, 'TracerPid')).toBe('0');
-    const report = await stopWaiting(program);
-    expect(report).toMatchObject({ eintr: 0, wrong: 0 });
-    expect(report.rounds).toBeGreaterThan(0);
+    await disturbWhileWaiting(await start('waits', kind));
   });
 
   it('makes several calls within one stop and ends at the first failure', async () => {
