@@ -23,11 +23,16 @@ export function checkImage(image: ImageHeader, maps: readonly Mapping[]): void {
   let covered: RemoteAddress = image.address;
   for (const mapping of maps) {
     if (mapping.start > covered || mapping.end <= covered) continue;
-    if (mapping.inode !== 0 || mapping.path !== '' || !mapping.permissions.endsWith('p')) break;
+    if (!isOwnMemory(mapping)) break;
     covered = mapping.end;
   }
   if (covered < end) fail(image, 'claims memory that is not of an image');
   for (const hunk of image.hunks) checkHunk(image, hunk);
+}
+
+/** The data of an image may be merged with the heap behind it, whose name the whole mapping then has. */
+function isOwnMemory({ inode, path, permissions }: Mapping): boolean {
+  return inode === 0 && (path === '' || path === '[heap]') && permissions.endsWith('p');
 }
 
 function checkHunk(image: ImageHeader, hunk: ImageHunk): void {
