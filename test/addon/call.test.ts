@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { advance } from '../../src/base/address.js';
 import { nativeEngine } from '../../src/addon/index.js';
-import { readMappings, readMemory } from '../../fixtures/support/process-memory.js';
+import { readMemory } from '../../fixtures/support/process-memory.js';
 import type { Program } from '../../fixtures/support/program.js';
 import { disturbWhileWaiting, mapAndUnmap, stopWaiting } from './disturb.js';
 import {

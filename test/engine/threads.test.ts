@@ -3,7 +3,9 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { readMappings } from '../../fixtures/support/process-memory.js';
 import { Program } from '../../fixtures/support/program.js';
+import { nativeEngine } from '../../src/addon/index.js';
 import { apply, inspect, unload } from '../../src/engine/index.js';
 import { discover } from '../../src/host/index.js';
 import { listProcesses, readStatus } from '../../src/proc/index.js';
@@ -58,6 +60,24 @@ describe('a process', () => {
       unreadable: [],
     });
     await applyAndUnload(target, 20);
+  });
+
+  it('with a vfork child is busy, untouched, and patched as soon as the child has ended', async () => {
+    const target = await start('1');
+    const before = readMappings(target.pid);
+    target.writeLine('share');
+    await expect.poll(() => nativeEngine.findMemorySharer(target.pid)).toBeGreaterThan(0);
+    const sharer = nativeEngine.findMemorySharer(target.pid);
+    const patch = released(handmadePatch(compiled.library, 1, { answer: returns(43) }));
+    const report = await apply(target.pid, [patch], { ...patient, waitMs: 0 });
+    expect(report).toMatchObject({ result: 'busy', error: { code: 'TARGET_BUSY', details: { sharer } } });
+    expect(report.pauseNs).toBeUndefined();
+    expect(readMappings(target.pid).filter((line) => !before.includes(line) && / r.x/.test(line))).toEqual(
+      [],
+    );
+    expect(await apply(target.pid, [patch], patient)).toMatchObject({ result: 'applied' });
+    await target.waitForLine(/^alone$/);
+    expect(await answer(target)).toBe('answer 43');
   });
 
   it('whose threads start and end all the time is patched and unloaded', async () => {
