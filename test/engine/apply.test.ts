@@ -6,7 +6,13 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { countChangedCodeBytes, readMappings } from '../../fixtures/support/process-memory.js';
 import { Program } from '../../fixtures/support/program.js';
 import { apply, inspect, unload } from '../../src/engine/index.js';
-import { compileTarget, handmadePatch, released, returns, type Compiled } from './handmade.js';
+import {
+  compileTarget,
+  handmadePatch,
+  released,
+  returns,
+  type Compiled,
+} from '../../fixtures/support/handmade.js';
 
 const now = { waitMs: 0, dryRun: false };
 const patient = { waitMs: 5000, dryRun: false };

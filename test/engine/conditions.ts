@@ -7,7 +7,7 @@ import { expect } from 'vitest';
 import { countChangedCodeBytes, readMappings } from '../../fixtures/support/process-memory.js';
 import { Program } from '../../fixtures/support/program.js';
 import { apply, inspect, unload, type PatchToApply } from '../../src/engine/index.js';
-import { handmadePatch, released, returns } from './handmade.js';
+import { handmadePatch, released, returns } from '../../fixtures/support/handmade.js';
 
 export const now = { waitMs: 0, dryRun: false };
 export const patient = { waitMs: 5000, dryRun: false };

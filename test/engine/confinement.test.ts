@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { readMappings } from '../../fixtures/support/process-memory.js';
 import type { Program } from '../../fixtures/support/program.js';
 import { writePatch } from '../../src/patchfile/index.js';
-import { handmadePatch, returns } from './handmade.js';
+import { handmadePatch, returns } from '../../fixtures/support/handmade.js';
 import { apply } from '../../src/engine/index.js';
 import { answers, ask, expectPatchable, patient, Workshop } from './conditions.js';
 

@@ -8,7 +8,13 @@ import { countChangedCodeBytes, readMappings } from '../../fixtures/support/proc
 import { Program } from '../../fixtures/support/program.js';
 import { apply, inspect, unload } from '../../src/engine/index.js';
 import { writePatch } from '../../src/patchfile/index.js';
-import { compileTarget, handmadePatch, released, returns, type Compiled } from './handmade.js';
+import {
+  compileTarget,
+  handmadePatch,
+  released,
+  returns,
+  type Compiled,
+} from '../../fixtures/support/handmade.js';
 
 const mostSteps = 1000;
 

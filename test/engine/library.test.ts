@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { Program } from '../../fixtures/support/program.js';
 import { writePatch } from '../../src/patchfile/index.js';
-import { compileTarget, handmadePatch, returns } from './handmade.js';
+import { compileTarget, handmadePatch, returns } from '../../fixtures/support/handmade.js';
 
 const root = join(import.meta.dirname, '../..');
 

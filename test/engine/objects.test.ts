@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { codeMappings, readMappings } from '../../fixtures/support/process-memory.js';
 import { apply, inspect, unload } from '../../src/engine/index.js';
 import { answers, ask, expectPatchable, expectRefused, now, patient, Workshop } from './conditions.js';
-import { handmadePatch, released, returns } from './handmade.js';
+import { handmadePatch, released, returns } from '../../fixtures/support/handmade.js';
 
 describe('an object', () => {
   let workshop: Workshop;

@@ -9,7 +9,13 @@ import { nativeEngine } from '../../src/addon/index.js';
 import { apply, inspect, unload } from '../../src/engine/index.js';
 import { discover } from '../../src/host/index.js';
 import { listProcesses, readStatus } from '../../src/proc/index.js';
-import { compileTarget, handmadePatch, released, returns, type Compiled } from './handmade.js';
+import {
+  compileTarget,
+  handmadePatch,
+  released,
+  returns,
+  type Compiled,
+} from '../../fixtures/support/handmade.js';
 
 const patient = { waitMs: 5000, dryRun: false };
 let directory: string;

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Program } from '../../fixtures/support/program.js';
 import { writePatch, type Patch } from '../../src/patchfile/index.js';
-import { compileTarget, handmadePatch, returns, type Compiled } from '../engine/handmade.js';
+import { compileTarget, handmadePatch, returns, type Compiled } from '../../fixtures/support/handmade.js';
 
 export class AnswersWorld {
   readonly directory = mkdtempSync(join(tmpdir(), 'kcare-answers-'));

@@ -14,7 +14,7 @@ import {
 } from '../../src/host/index.js';
 import type { Patch } from '../../src/patchfile/index.js';
 import { readStatus } from '../../src/proc/index.js';
-import { released } from '../engine/handmade.js';
+import { released } from '../../fixtures/support/handmade.js';
 import { AnswersWorld } from './answers.js';
 
 const atOnce = { waitMs: 0, dryRun: false };

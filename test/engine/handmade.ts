@@ -1,2 +1,0 @@
-// Patches put together by hand, shared with the endurance run.
-export * from '../../fixtures/support/handmade.js';
