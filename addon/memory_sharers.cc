@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <string>
 
 namespace kcare {
@@ -51,6 +52,19 @@ std::vector<pid_t> list_processes() {
   return ids;
 }
 
+/// The process of the latest look at all processes that found no sharer, and the process id given last before
+/// it. Requests come one after the other, but each from a thread of its own.
+struct LatestLook {
+  std::mutex mutex;
+  pid_t pid = 0;
+  pid_t last_given = 0;
+};
+
+LatestLook& latest_look() {
+  static LatestLook look;
+  return look;
+}
+
 /// 0 when both have the same address space, or both have none.
 long compare_memory(pid_t one, pid_t other) {
   return syscall(SYS_kcmp, one, other, KCMP_VM, 0, 0);
@@ -64,6 +78,21 @@ std::string MemorySharers::reason(pid_t pid, pid_t sharer) {
 }
 
 std::optional<pid_t> MemorySharers::find() {
+  LatestLook& latest = latest_look();
+  const std::lock_guard<std::mutex> lock(latest.mutex);
+  if (latest.pid == pid_) {
+    last_given_ = latest.last_given;
+    return find_new();
+  }
+  const std::optional<pid_t> sharer = look_at_all();
+  if (!sharer && last_given_) {
+    latest.pid = pid_;
+    latest.last_given = *last_given_;
+  }
+  return sharer;
+}
+
+std::optional<pid_t> MemorySharers::look_at_all() {
   last_given_ = last_given_id();
   return find_among(list_processes());
 }
@@ -72,7 +101,7 @@ std::optional<pid_t> MemorySharers::find_new() {
   const std::optional<pid_t> before = last_given_;
   const std::optional<pid_t> now = last_given_id();
   if (!before || !now || *now < *before || *now - *before > most_new_ids)
-    return find();
+    return look_at_all();
   last_given_ = now;
   std::vector<pid_t> ids;
   for (pid_t id = std::max(1, *before - ids_being_given); id <= *now; id++)
@@ -94,7 +123,8 @@ std::optional<pid_t> MemorySharers::find_among(const std::vector<pid_t>& candida
                         "cannot tell whether other processes share the memory of process " +
                             std::to_string(pid_) + ": kcmp: " + strerror(errno));
     const auto found = std::find_if(candidates.begin(), candidates.end(), [&](pid_t id) {
-      return compare_memory(thread, id) == 0 && !is_thread_of_target(id);
+      // A thread of the target that ended between the two questions is no longer there for the third.
+      return compare_memory(thread, id) == 0 && !is_thread_of_target(id) && compare_memory(thread, id) == 0;
     });
     if (has_memory(pid_, thread))
       return found == candidates.end() ? std::nullopt : std::optional<pid_t>(*found);

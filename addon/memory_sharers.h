@@ -16,7 +16,8 @@ class MemorySharers {
 public:
   explicit MemorySharers(pid_t pid) : pid_(pid) {}
 
-  /// Looks at all processes. Throws TargetGone; EngineError when the kernel does not tell.
+  /// Looks at all processes; once more for the same process only at what was created since, because memory is
+  /// shared from birth or not at all. Throws TargetGone; EngineError when the kernel does not tell.
   std::optional<pid_t> find();
   /// As `find`, but looks only at what was created since the look before: for the time when threads stand.
   std::optional<pid_t> find_new();
@@ -24,6 +25,7 @@ public:
   static std::string reason(pid_t pid, pid_t sharer);
 
 private:
+  std::optional<pid_t> look_at_all();
   std::optional<pid_t> find_among(const std::vector<pid_t>& candidates) const;
   bool is_thread_of_target(pid_t tid) const;
 
