@@ -75,7 +75,7 @@ kcarectl --lib-info | --lib-patch-info [--pid PID...]
 kcarectl --userspace-update [PATCHES]
 kcarectl --import-key PATH`;
 
-const description = `kcarectl finds the processes that run vulnerable library code, fetches signed patches for exactly that code and replaces the vulnerable functions in memory. A process keeps its pid, its connections and its data; its threads stand still for microseconds. Patches are cumulative, and --lib-unload puts the original code back at any time.
+const description = `kcarectl finds the processes that run vulnerable library code, fetches signed patches for exactly that code and replaces the vulnerable functions in memory. A process keeps its pid, its connections and its data; its threads stand still for moments. Patches are cumulative, and --lib-unload puts the original code back at any time.
 
 A process is patched as a whole or not at all. One that cannot be patched safely now is left as it is and reported with the reason.`;
 
