@@ -4,7 +4,6 @@
 #include "engine_error.h"
 #include "task_list.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
 #include <sys/syscall.h>
@@ -36,20 +35,6 @@ std::optional<pid_t> last_given_id() {
   if (size <= 0)
     return std::nullopt;
   return static_cast<pid_t>(std::strtol(text, nullptr, 10));
-}
-
-std::vector<pid_t> list_processes() {
-  std::vector<pid_t> ids;
-  DIR* directory = opendir("/proc");
-  if (directory == nullptr)
-    return ids;
-  while (const dirent* entry = readdir(directory)) {
-    const long id = std::strtol(entry->d_name, nullptr, 10);
-    if (id > 0)
-      ids.push_back(static_cast<pid_t>(id));
-  }
-  closedir(directory);
-  return ids;
 }
 
 /// The process of the latest look at all processes that found no sharer, and the process id given last before
@@ -94,7 +79,7 @@ std::optional<pid_t> MemorySharers::find() {
 
 std::optional<pid_t> MemorySharers::look_at_all() {
   last_given_ = last_given_id();
-  return find_among(list_processes());
+  return find_among(list_ids("/proc"));
 }
 
 std::optional<pid_t> MemorySharers::find_new() {

@@ -50,9 +50,9 @@ std::uint64_t status_number(const std::string& content, const char* name, int ba
 
 } // namespace
 
-std::vector<pid_t> list_thread_ids(pid_t pid) {
+std::vector<pid_t> list_ids(const std::string& path) {
   std::vector<pid_t> ids;
-  DIR* directory = opendir(("/proc/" + std::to_string(pid) + "/task").c_str());
+  DIR* directory = opendir(path.c_str());
   if (directory == nullptr)
     return ids;
   while (const dirent* entry = readdir(directory)) {
@@ -61,6 +61,11 @@ std::vector<pid_t> list_thread_ids(pid_t pid) {
       ids.push_back(static_cast<pid_t>(id));
   }
   closedir(directory);
+  return ids;
+}
+
+std::vector<pid_t> list_thread_ids(pid_t pid) {
+  std::vector<pid_t> ids = list_ids("/proc/" + std::to_string(pid) + "/task");
   // The main thread has the oldest and least crowded stack: it comes first.
   std::stable_partition(ids.begin(), ids.end(), [pid](pid_t id) { return id == pid; });
   return ids;

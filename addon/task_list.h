@@ -31,6 +31,8 @@ struct TaskStatus {
   std::uint64_t caught = 0;
 };
 
+/// The process or thread ids that a directory of /proc lists; empty when it is gone.
+std::vector<pid_t> list_ids(const std::string& path);
 /// Thread ids only, main thread first; empty when the process is gone.
 std::vector<pid_t> list_thread_ids(pid_t pid);
 /// Threads with their states; threads that vanish meanwhile are left out.

@@ -1,5 +1,6 @@
 // What the native engine takes and gives. src/addon/index.ts validates and marshals; addon/binding.cc is the other side.
 import type { RemoteAddress, RemoteRange } from '../base/address.js';
+import type { PlannedState, PlannedWrite } from '../link/plan.js';
 
 /** One system call to be made by a thread of the target. At most six arguments. */
 export interface RemoteCall {
@@ -37,22 +38,6 @@ export type CallOutcome =
   | { readonly outcome: 'busy'; readonly reason: string }
   | { readonly outcome: 'gone' };
 
-export interface CodeWrite {
-  readonly address: RemoteAddress;
-  /** What must be in memory now; same length as `replacement`. */
-  readonly expected: Uint8Array;
-  readonly replacement: Uint8Array;
-}
-
-/** A 32-bit word in a header of ours that tells later runs how far a commit came. */
-export interface StateWord {
-  readonly address: RemoteAddress;
-  /** Written before the first code write. */
-  readonly during: number;
-  /** Written after the last code write. */
-  readonly after: number;
-}
-
 /**
  * A stopped thread whose stack holds words that could be return addresses into a guarded range; or one that is not on
  * its native stack (signal handler on an alternate stack, coroutine): then `hits` may be empty, or lie on the native
@@ -73,10 +58,10 @@ export interface SuspectThread {
 }
 
 export interface CommitRequest {
-  readonly writes: readonly CodeWrite[];
+  readonly writes: readonly PlannedWrite[];
   /** No thread may be inside any of these (old functions, old images). */
   readonly guarded: readonly RemoteRange[];
-  readonly states: readonly StateWord[];
+  readonly states: readonly PlannedState[];
   readonly timeoutMs: number;
   /** Called while the thread is stopped; true = the words are stale, the thread is clear. */
   readonly examine: (thread: SuspectThread) => boolean;

@@ -5,6 +5,7 @@ import { headerLayout, imageStates, type ImageHeader } from './header.js';
 
 export interface PlannedWrite {
   readonly address: RemoteAddress;
+  /** What must be in memory now; same length as `replacement`. */
   readonly expected: Uint8Array;
   readonly replacement: Uint8Array;
 }
@@ -13,9 +14,12 @@ export interface GuardedRange extends RemoteRange {
   readonly name: string;
 }
 
+/** A 32-bit word in a header of ours that tells later runs how far a commit came. */
 export interface PlannedState {
   readonly address: RemoteAddress;
+  /** Written before the first code write. */
   readonly during: number;
+  /** Written after the last code write. */
   readonly after: number;
 }
 
