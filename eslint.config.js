@@ -1,7 +1,7 @@
 // Lint rules: strict TypeScript, and layers that import downwards only.
 import js from '@eslint/js';
 import tseslint from 'typescript-eslint';
-import { layers, pureLayers } from './layers.config.js';
+import { layers, pureLayers, quicklyLoadedLayers } from './layers.config.js';
 
 const inputOutputModules = ['fs', 'fs/promises', 'net', 'http', 'https', 'child_process', 'worker_threads'];
 
@@ -20,6 +20,9 @@ const layerRules = layers.map((layer, index) => {
       regex: `^(node:)?(${inputOutputModules.join('|')})$`,
       message: `src/${layer} is free of input and output.`,
     });
+  }
+  if (quicklyLoadedLayers.includes(layer)) {
+    patterns.push({ regex: '^zod', message: 'zod takes long to load: use src/base/shapes.ts.' });
   }
   return { files: [`src/${layer}/**/*.ts`], rules: { 'no-restricted-imports': ['error', { patterns }] } };
 });

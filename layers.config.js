@@ -4,10 +4,12 @@ export const layers = [
   'elf',
   'patchfile',
   'build',
+  'make',
   'proc',
   'link',
   'addon',
   'engine',
+  'review',
   'host',
   'feed',
   'agent',
@@ -17,3 +19,18 @@ export const layers = [
 
 /** Layers that must not open files or sockets, start programs or look at processes. */
 export const pureLayers = ['elf', 'patchfile', 'link'];
+
+/** Layers that every run of kcarectl loads. */
+export const quicklyLoadedLayers = [
+  'base',
+  'elf',
+  'patchfile',
+  'proc',
+  'link',
+  'addon',
+  'engine',
+  'review',
+  'host',
+  'feed',
+  'agent',
+];

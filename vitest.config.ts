@@ -1,11 +1,13 @@
 // Tests in two groups: pure ones side by side, then those that stop and patch processes, one file at a time.
 import { configDefaults, defineConfig } from 'vitest/config';
 
-const processTests = ['test/{addon,engine,host,agent,cli,e2e}/**/*.test.ts'];
+const processTests = ['test/{addon,engine,host,agent,cli,make,e2e}/**/*.test.ts'];
 
 export default defineConfig({
   test: {
     pool: 'forks',
+    // What a program comes to do takes its time on a busy machine.
+    expect: { poll: { timeout: 60_000, interval: 10 } },
     reporters: process.env['CI_RESULTS']
       ? ['default', ['json', { outputFile: process.env['CI_RESULTS'] }]]
       : ['default'],
@@ -29,7 +31,8 @@ export default defineConfig({
           name: 'process',
           include: processTests,
           maxWorkers: 1,
-          testTimeout: 300_000,
+          // Killing a patcher at each of its steps takes minutes on a busy machine.
+          testTimeout: 900_000,
           hookTimeout: 900_000,
           sequence: { groupOrder: 1 },
         },

@@ -1,7 +1,9 @@
 // The boundary to JavaScript: turns values into requests and results into values, nothing else.
 #include "commit.h"
 #include "engine_error.h"
+#include "function_call.h"
 #include "memory_sharers.h"
+#include "ptrace_requests.h"
 #include "remote_call.h"
 #include "tracer_thread.h"
 
@@ -96,6 +98,7 @@ std::vector<kcare::RemoteCall> to_calls(const Napi::Array& values) {
     for (std::uint32_t position = 0; position < parameters.Length(); position++)
       call.arguments[position] = to_word(parameters.Get(position));
     call.mark = to_bytes(value.Get("mark"));
+    call.intent = value.Get("intent").As<Napi::Number>().Int32Value();
     calls.push_back(call);
   }
   return calls;
@@ -146,6 +149,44 @@ Napi::Value call(const Napi::CallbackInfo& info) {
   });
 }
 
+kcare::remote_range to_range(const Napi::Object& value) {
+  const kcare::remote_range range{to_address(value.Get("start")), to_address(value.Get("end"))};
+  require(range.start < range.end, "range");
+  require_range(range.start, range.size());
+  return range;
+}
+
+kcare::SearchRequest to_search_request(const Napi::Object& value) {
+  kcare::SearchRequest request;
+  const auto to_ranges = [&value](const char* name) {
+    const auto list = value.Get(name).As<Napi::Array>();
+    std::vector<kcare::remote_range> ranges;
+    for (std::uint32_t index = 0; index < list.Length(); index++)
+      ranges.push_back(to_range(list.Get(index).As<Napi::Object>()));
+    return ranges;
+  };
+  request.unreferenced = to_ranges("unreferenced");
+  request.own = to_ranges("own");
+  request.contexts = value.Get("contexts").ToBoolean().Value();
+  request.pointer_guard = to_word(value.Get("pointerGuard"));
+  request.largest_search =
+      static_cast<std::uint64_t>(value.Get("largestSearch").As<Napi::Number>().Int64Value());
+  return request;
+}
+
+kcare::HeldFunction to_held_function(const Napi::Object& value) {
+  kcare::HeldFunction function;
+  function.work = to_address(value.Get("work"));
+  function.wait = to_address(value.Get("wait"));
+  function.record = to_address(value.Get("record"));
+  function.signal_return = to_address(value.Get("signalReturn"));
+  for (const remote_ptr<>& address : {function.work, function.wait, function.record, function.signal_return})
+    require_range(address, sizeof(std::uint32_t));
+  function.stack_depth = static_cast<std::uint64_t>(value.Get("stackDepth").As<Napi::Number>().Int64Value());
+  require(function.stack_depth > 0 && function.stack_depth < user_address_end, "depth of the stack");
+  return function;
+}
+
 kcare::CommitRequest to_commit_request(const Napi::Object& value) {
   kcare::CommitRequest request;
   const auto each = [&value](const char* name, const auto& body) {
@@ -160,12 +201,7 @@ kcare::CommitRequest to_commit_request(const Napi::Object& value) {
     require(write.expected.size() == write.replacement.size(), "expected and replacement differ in size");
     request.writes.push_back(std::move(write));
   });
-  each("guarded", [&request](const Napi::Object& item) {
-    const kcare::remote_range range{to_address(item.Get("start")), to_address(item.Get("end"))};
-    require(range.start < range.end, "guarded range");
-    require_range(range.start, range.size());
-    request.guarded.push_back(range);
-  });
+  each("guarded", [&request](const Napi::Object& item) { request.guarded.push_back(to_range(item)); });
   each("states", [&request](const Napi::Object& item) {
     const kcare::StateWord state{to_address(item.Get("address")),
                                  item.Get("during").As<Napi::Number>().Uint32Value(),
@@ -173,6 +209,10 @@ kcare::CommitRequest to_commit_request(const Napi::Object& value) {
     require_range(state.address, sizeof state.during);
     request.states.push_back(state);
   });
+  if (value.Has("search") && !value.Get("search").IsUndefined())
+    request.search = to_search_request(value.Get("search").As<Napi::Object>());
+  if (value.Has("held") && !value.Get("held").IsUndefined())
+    request.held = to_held_function(value.Get("held").As<Napi::Object>());
   request.timeout_ms = value.Get("timeoutMs").As<Napi::Number>().Int64Value();
   return request;
 }
@@ -192,6 +232,8 @@ Napi::Object from_suspect(Napi::Env env, const kcare::SuspectThread& suspect) {
   }
   auto value = Napi::Object::New(env);
   value.Set("tid", Napi::Number::New(env, suspect.tid));
+  if (suspect.context != remote_ptr<>())
+    value.Set("context", from_address(env, suspect.context));
   value.Set("registers", registers);
   value.Set("stackStart", from_address(env, suspect.stack_start));
   value.Set("stack", from_bytes(env, suspect.stack));
@@ -224,10 +266,12 @@ Napi::Value from_commit_result(Napi::Env env, const kcare::CommitResult& result)
     return value;
   case kcare::CommitResult::Outcome::committed:
     value.Set("outcome", "committed");
+    value.Set("unfinished", Napi::Boolean::New(env, result.unfinished));
     break;
   case kcare::CommitResult::Outcome::busy:
     value.Set("outcome", "busy");
     value.Set("reason", result.reason);
+    value.Set("referenced", Napi::Boolean::New(env, result.referenced));
     break;
   }
   value.Set("statistics", from_statistics(env, result.statistics));
@@ -237,9 +281,30 @@ Napi::Value from_commit_result(Napi::Env env, const kcare::CommitResult& result)
     blocker.Set("range", Napi::Number::New(env, static_cast<double>(result.blocker->range)));
     blocker.Set("kind", result.blocker->instruction ? "instruction" : "stack");
     blocker.Set("address", from_address(env, result.blocker->address));
+    if (result.blocker->context != remote_ptr<>())
+      blocker.Set("context", from_address(env, result.blocker->context));
     value.Set("blocker", blocker);
   }
   return value;
+}
+
+/// Runs `work` in a tracer thread; its questions about stopped threads are answered by a JavaScript function.
+template <typename Work> void run_asking(Napi::Env env, const Napi::Function& answer, const Work& work) {
+  std::optional<Napi::Error> thrown;
+  const auto ask_javascript = [&](const kcare::SuspectThread& suspect) {
+    try {
+      const Napi::HandleScope scope(env);
+      return !thrown && answer.Call({from_suspect(env, suspect)}).ToBoolean().Value();
+    } catch (const Napi::Error& error) {
+      thrown = error;
+      return false;
+    }
+  };
+  kcare::TracerThread::run([&](const kcare::TracerThread::Ask& ask) {
+    work([&](const kcare::SuspectThread& suspect) { return ask([&] { return ask_javascript(suspect); }); });
+  });
+  if (thrown)
+    throw Napi::Error(*thrown);
 }
 
 /// commit(pid, request)
@@ -249,26 +314,69 @@ Napi::Value commit(const Napi::CallbackInfo& info) {
     const pid_t pid = to_pid(info[0]);
     const auto value = info[1].As<Napi::Object>();
     const kcare::CommitRequest request = to_commit_request(value);
-    const auto examine = value.Get("examine").As<Napi::Function>();
-    std::optional<Napi::Error> thrown;
-    const auto ask_javascript = [&](const kcare::SuspectThread& suspect) {
-      try {
-        const Napi::HandleScope scope(env);
-        return !thrown && examine.Call({from_suspect(env, suspect)}).ToBoolean().Value();
-      } catch (const Napi::Error& error) {
-        thrown = error;
-        return false;
-      }
-    };
     kcare::CommitResult result;
-    kcare::TracerThread::run([&](const kcare::TracerThread::Ask& ask) {
-      result = kcare::commit(pid, request, [&](const kcare::SuspectThread& suspect) {
-        return ask([&] { return ask_javascript(suspect); });
-      });
-    });
-    if (thrown)
-      throw Napi::Error(*thrown);
+    run_asking(env, value.Get("examine").As<Napi::Function>(),
+               [&](const kcare::Examine& examine) { result = kcare::commit(pid, request, examine); });
     return from_commit_result(env, result);
+  });
+}
+
+kcare::FunctionCall to_function_call(const Napi::Object& value) {
+  kcare::FunctionCall call;
+  call.function = to_address(value.Get("function"));
+  require_range(call.function, 1);
+  const auto parameters = value.Get("arguments").As<Napi::Array>();
+  require(parameters.Length() <= call.arguments.size(), "more than six arguments of a function");
+  for (std::uint32_t position = 0; position < parameters.Length(); position++)
+    call.arguments[position] = to_word(parameters.Get(position));
+  call.stack_depth = static_cast<std::uint64_t>(value.Get("stackDepth").As<Napi::Number>().Int64Value());
+  require(call.stack_depth > 0 && call.stack_depth < user_address_end, "depth of the stack");
+  return call;
+}
+
+Napi::Value from_function_result(Napi::Env env, const kcare::FunctionResult& result) {
+  using Outcome = kcare::FunctionResult::Outcome;
+  auto value = Napi::Object::New(env);
+  switch (result.outcome) {
+  case Outcome::gone:
+    value.Set("outcome", "gone");
+    break;
+  case Outcome::busy:
+    value.Set("outcome", "busy");
+    value.Set("reason", result.reason);
+    break;
+  case Outcome::unfinished:
+    value.Set("outcome", "unfinished");
+    value.Set("reason", result.reason);
+    break;
+  case Outcome::returned:
+    value.Set("outcome", "returned");
+    value.Set("tid", Napi::Number::New(env, result.tid));
+    value.Set("pauseNs", Napi::Number::New(env, static_cast<double>(result.pause_ns)));
+    value.Set("wasRunning", Napi::Boolean::New(env, result.was_running));
+    break;
+  }
+  return value;
+}
+
+/// callFunction(pid, call, signalReturn, timeoutMs, choose)
+Napi::Value call_function(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    const pid_t pid = to_pid(info[0]);
+    const kcare::FunctionCall call = to_function_call(info[1].As<Napi::Object>());
+    const remote_ptr<> signal_return = to_address(info[2]);
+    const std::int64_t timeout_ms = info[3].As<Napi::Number>().Int64Value();
+    require_range(signal_return, 1);
+    kcare::FunctionResult result;
+    run_asking(env, info[4].As<Napi::Function>(), [&](const kcare::Choose& choose) {
+      try {
+        result = kcare::call_function(pid, call, signal_return, timeout_ms, choose);
+      } catch (const kcare::TargetGone&) {
+        result.outcome = kcare::FunctionResult::Outcome::gone;
+      }
+    });
+    return from_function_result(env, result);
   });
 }
 
@@ -281,9 +389,16 @@ Napi::Value find_memory_sharer(const Napi::CallbackInfo& info) {
   });
 }
 
+/// ptraceRequests()
+Napi::Value ptrace_requests_made(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(kcare::ptrace_requests::made()));
+}
+
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("call", Napi::Function::New(env, call, "call"));
+  exports.Set("callFunction", Napi::Function::New(env, call_function, "callFunction"));
   exports.Set("commit", Napi::Function::New(env, commit, "commit"));
+  exports.Set("ptraceRequests", Napi::Function::New(env, ptrace_requests_made, "ptraceRequests"));
   exports.Set("findMemorySharer", Napi::Function::New(env, find_memory_sharer, "findMemorySharer"));
   return exports;
 }

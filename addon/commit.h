@@ -2,8 +2,10 @@
 #pragma once
 
 #include "code_writer.h"
+#include "held_call.h"
 #include "remote_ptr.h"
 #include "stack_scanner.h"
+#include "suspended_contexts.h"
 #include "thread_set.h"
 
 #include <sys/types.h>
@@ -20,6 +22,9 @@ struct CommitRequest {
   std::vector<CodeWrite> writes;
   std::vector<remote_range> guarded;
   std::vector<StateWord> states;
+  SearchRequest search;
+  /// Run behind the writes, while all threads stand.
+  std::optional<HeldFunction> held;
   std::int64_t timeout_ms = 0;
 };
 
@@ -29,18 +34,21 @@ struct Blocker {
   bool instruction = false;
   /// The address inside the guarded range: instruction pointer or return address.
   remote_ptr<> address;
+  /// Where the registers of a suspended context were saved, when the blocker is one and no thread.
+  remote_ptr<> context;
 };
 
 struct CommitResult {
   enum class Outcome { committed, busy, mismatch, gone } outcome = Outcome::busy;
   std::string reason;
   std::optional<Blocker> blocker;
+  /// Committed, but the held function has not come to its end; the threads wait for it by themselves.
+  bool unfinished = false;
+  /// Something points, or may point, into what must be unreferenced: waiting does not help.
+  bool referenced = false;
   Mismatch mismatch;
   PauseStatistics statistics;
 };
-
-/// Called while the thread is stopped; true when the words on its stack are stale.
-using Examine = std::function<bool(const SuspectThread&)>;
 
 /// Must run in a tracer thread. Throws EngineError.
 CommitResult commit(pid_t pid, const CommitRequest& request, const Examine& examine);

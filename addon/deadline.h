@@ -30,6 +30,18 @@ private:
   std::int64_t at_ns_;
 };
 
+/// How long to wait for a thread of a target. While it waits for a processor, that says nothing about the
+/// thread, only that the machine is loaded.
+struct Patience {
+  static Patience in_milliseconds(std::int64_t milliseconds, std::int64_t runnable_milliseconds) {
+    return {Deadline::in_milliseconds(milliseconds), Deadline::in_milliseconds(runnable_milliseconds)};
+  }
+  Patience at_most(std::int64_t milliseconds) const { return {usual.at_most(milliseconds), runnable}; }
+
+  Deadline usual;
+  Deadline runnable;
+};
+
 /// One wait. A stop arrives within microseconds when another processor runs the thread, so looking again
 /// comes first. When the thread needs this processor, only sleeping helps.
 class Backoff {

@@ -2,12 +2,8 @@
 #include "memory_sharers.h"
 
 #include "engine_error.h"
+#include "memory_census.h"
 #include "task_list.h"
-
-#include <fcntl.h>
-#include <linux/kcmp.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -25,34 +21,23 @@ constexpr pid_t ids_being_given = 16;
 /// Beyond this it is cheaper to list the processes.
 constexpr pid_t most_new_ids = 2000;
 
-std::optional<pid_t> last_given_id() {
-  const int file = open("/proc/sys/kernel/ns_last_pid", O_RDONLY | O_CLOEXEC);
-  if (file < 0)
-    return std::nullopt;
-  char text[32] = {};
-  const ssize_t size = read(file, text, sizeof text - 1);
-  close(file);
-  if (size <= 0)
-    return std::nullopt;
-  return static_cast<pid_t>(std::strtol(text, nullptr, 10));
-}
+/// Beyond this the count of process ids may have begun anew.
+constexpr std::int64_t look_lifetime_ms = 1000;
 
-/// The process of the latest look at all processes that found no sharer, and the process id given last before
-/// it. Requests come one after the other, but each from a thread of its own.
-struct LatestLook {
+/// Requests come one after the other, but each from a thread of its own.
+struct EarlierLooks {
   std::mutex mutex;
+  /// The process of the latest look that found no sharer, and the process id given last before that look.
   pid_t pid = 0;
   pid_t last_given = 0;
+  Deadline expires = Deadline::in_milliseconds(0);
+  /// Made for the second target in a row, and for those that follow.
+  std::optional<MemoryCensus> census;
 };
 
-LatestLook& latest_look() {
-  static LatestLook look;
-  return look;
-}
-
-/// 0 when both have the same address space, or both have none.
-long compare_memory(pid_t one, pid_t other) {
-  return syscall(SYS_kcmp, one, other, KCMP_VM, 0, 0);
+EarlierLooks& earlier_looks() {
+  static EarlierLooks looks;
+  return looks;
 }
 
 } // namespace
@@ -63,18 +48,38 @@ std::string MemorySharers::reason(pid_t pid, pid_t sharer) {
 }
 
 std::optional<pid_t> MemorySharers::find() {
-  LatestLook& latest = latest_look();
-  const std::lock_guard<std::mutex> lock(latest.mutex);
-  if (latest.pid == pid_) {
-    last_given_ = latest.last_given;
+  EarlierLooks& earlier = earlier_looks();
+  const std::lock_guard<std::mutex> lock(earlier.mutex);
+  if (earlier.pid == pid_ && !earlier.expires.passed()) {
+    last_given_ = earlier.last_given;
     return find_new();
   }
-  const std::optional<pid_t> sharer = look_at_all();
+  const bool is_first_target = earlier.expires.passed();
+  const std::optional<pid_t> sharer = is_first_target ? look_at_all() : look_by_census(earlier.census);
   if (!sharer && last_given_) {
-    latest.pid = pid_;
-    latest.last_given = *last_given_;
+    earlier.pid = pid_;
+    earlier.last_given = *last_given_;
+    earlier.expires = Deadline::in_milliseconds(look_lifetime_ms);
   }
   return sharer;
+}
+
+std::optional<pid_t> MemorySharers::look_by_census(std::optional<MemoryCensus>& census) {
+  if (!census || !census->is_recent())
+    census.emplace();
+  // A process that is younger than the census may have the id of one that is in it.
+  const std::optional<pid_t> before = census->last_given();
+  const std::optional<pid_t> now = last_given_id();
+  const bool is_younger =
+      !before || !now || *now < *before || (pid_ > *before - ids_being_given && pid_ <= *now);
+  // A main thread that has ended has no memory to be compared.
+  const auto companions = is_younger || !has_memory(pid_, pid_) ? std::nullopt : census->companions(pid_);
+  if (!companions)
+    return look_at_all();
+  if (const std::optional<pid_t> sharer = find_among(*companions))
+    return sharer;
+  last_given_ = census->last_given();
+  return find_new();
 }
 
 std::optional<pid_t> MemorySharers::look_at_all() {

@@ -1,6 +1,8 @@
 // Processes that use the address space of a target without being its threads.
 #pragma once
 
+#include "memory_census.h"
+
 #include <sys/types.h>
 
 #include <optional>
@@ -16,8 +18,9 @@ class MemorySharers {
 public:
   explicit MemorySharers(pid_t pid) : pid_(pid) {}
 
-  /// Looks at all processes; once more for the same process only at what was created since, because memory is
-  /// shared from birth or not at all. Throws TargetGone; EngineError when the kernel does not tell.
+  /// Looks at all processes: for the first target of a run directly, for the others by a census. Once more
+  /// for the same process only at what was created since, because memory is shared from birth or not at all.
+  /// Throws TargetGone; EngineError when the kernel does not tell.
   std::optional<pid_t> find();
   /// As `find`, but looks only at what was created since the look before: for the time when threads stand.
   std::optional<pid_t> find_new();
@@ -26,6 +29,7 @@ public:
 
 private:
   std::optional<pid_t> look_at_all();
+  std::optional<pid_t> look_by_census(std::optional<MemoryCensus>& census);
   std::optional<pid_t> find_among(const std::vector<pid_t>& candidates) const;
   bool is_thread_of_target(pid_t tid) const;
 

@@ -36,8 +36,11 @@ struct SystemCallDispatch {
   std::uint64_t length;
 };
 
+std::atomic<std::uint64_t> requests_made{0};
+
 int request(unsigned what, pid_t tid, std::uintptr_t address, std::uintptr_t data) {
   count_step();
+  requests_made++;
   errno = 0;
   const long result = ptrace(static_cast<__ptrace_request>(what), tid, address, data);
   return result == -1 ? errno : 0;
@@ -51,6 +54,10 @@ std::uintptr_t pointer(const void* object) {
 
 namespace ptrace_requests {
 
+std::uint64_t made() {
+  return requests_made;
+}
+
 int seize(pid_t tid, bool trace_clones, bool suspend_seccomp) {
   std::uintptr_t options = PTRACE_O_TRACESYSGOOD;
   if (trace_clones)
@@ -58,6 +65,11 @@ int seize(pid_t tid, bool trace_clones, bool suspend_seccomp) {
   if (suspend_seccomp)
     options |= PTRACE_O_SUSPEND_SECCOMP;
   return request(PTRACE_SEIZE, tid, 0, options);
+}
+
+int suspend_seccomp(pid_t tid) {
+  const std::uintptr_t options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_SUSPEND_SECCOMP;
+  return request(PTRACE_SETOPTIONS, tid, 0, options);
 }
 
 int interrupt(pid_t tid) {
@@ -98,6 +110,12 @@ int get_extended_state(pid_t tid, std::vector<std::uint8_t>& state) {
   const int error = request(PTRACE_GETREGSET, tid, regset_xstate, pointer(&vector));
   state.resize(error == 0 ? vector.iov_len : 0);
   return error;
+}
+
+int set_extended_state(pid_t tid, const std::vector<std::uint8_t>& state) {
+  std::vector<std::uint8_t> copy = state;
+  iovec vector{copy.data(), copy.size()};
+  return request(PTRACE_SETREGSET, tid, regset_xstate, pointer(&vector));
 }
 
 int get_new_thread(pid_t tid, pid_t& new_tid) {

@@ -14,7 +14,12 @@ using Registers = user_regs_struct;
 
 namespace ptrace_requests {
 
+/// How many requests this process has made so far.
+std::uint64_t made();
+
 int seize(pid_t tid, bool trace_clones, bool suspend_seccomp);
+/// For a stopped thread that was seized with `trace_clones`.
+int suspend_seccomp(pid_t tid);
 int interrupt(pid_t tid);
 /// `signal` is the one of a signal-delivery-stop, else 0.
 int detach(pid_t tid, int signal);
@@ -28,6 +33,7 @@ int get_signal_mask(pid_t tid, std::uint64_t& mask);
 int set_signal_mask(pid_t tid, std::uint64_t mask);
 /// The XSAVE area in its standard (not compacted) format.
 int get_extended_state(pid_t tid, std::vector<std::uint8_t>& state);
+int set_extended_state(pid_t tid, const std::vector<std::uint8_t>& state);
 /// The thread that a PTRACE_EVENT_CLONE stop announces.
 int get_new_thread(pid_t tid, pid_t& new_tid);
 

@@ -17,6 +17,8 @@ struct RemoteCall {
   std::array<std::uint64_t, 6> arguments{};
   /// Written to the address that the call returns, before the thread goes on.
   std::vector<std::uint8_t> mark;
+  /// A file whose first byte becomes "1" before the call can be made; -1: none.
+  int intent = -1;
 };
 
 struct CallResult {

@@ -72,6 +72,43 @@ Inspection StackScanner::inspect(pid_t tid, const Registers& registers) {
   return inspection;
 }
 
+bool StandingThread::is_dead(remote_ptr<> address) const {
+  return on_native_stack && native_stack.contains(address) &&
+         address < stack_pointer.minus_bytes(red_zone_size + word_size);
+}
+
+StandingThread StackScanner::standing(pid_t tid, const Registers& registers) {
+  const Extent extent = live_extent(tid, registers);
+  const remote_ptr<> control_block(registers.fs_base);
+  const bool is_main = tid == pid_;
+  const Mapping* mapping = is_main ? map_.main_stack() : map_.find(control_block);
+  remote_range native;
+  if (mapping != nullptr)
+    native = {mapping->range.start, is_main ? mapping->range.end : control_block};
+  return {tid, remote_ptr<>(registers.rsp), native, extent.native};
+}
+
+Inspection StackScanner::inspect_saved(remote_ptr<> context, const Registers& registers,
+                                       const remote_range& live) const {
+  Inspection inspection;
+  SuspectThread& suspect = inspection.suspect;
+  suspect.registers = registers;
+  suspect.context = context;
+  suspect.stack_start = live.start;
+  suspect.stack.resize(std::min(live.size(), largest_other_stack));
+  if (!memory_.try_read(live.start, suspect.stack.data(), suspect.stack.size()))
+    suspect.stack.clear();
+  if (const auto range = range_returned_into(remote_ptr<>(registers.rip)))
+    suspect.hits.push_back({context, remote_ptr<>(registers.rip), *range});
+  scan(suspect.stack, suspect.stack_start, suspect.hits);
+  return inspection;
+}
+
+remote_ptr<> StackScanner::end_of_unknown_stack(remote_ptr<> address) const {
+  const Mapping* mapping = map_.find(address);
+  return mapping == nullptr ? address : std::min(mapping->range.end, address.plus_bytes(largest_other_stack));
+}
+
 // A thread library puts the thread control block, at which fs_base points, on top of the stack; the main
 // thread's lies elsewhere, and its stack ends with its mapping.
 StackScanner::Extent StackScanner::live_extent(pid_t tid, const Registers& registers) {

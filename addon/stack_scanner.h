@@ -30,6 +30,19 @@ struct SuspectThread {
   std::vector<StackHit> hits;
   /// Not on its native stack: a signal handler on an alternate stack, or a coroutine.
   bool on_other_stack = false;
+  /// Where the registers were saved, when this is a suspended context and no thread; else null.
+  remote_ptr<> context;
+};
+
+/// The stack that a stopped thread has from its thread library, and where it stands now.
+struct StandingThread {
+  pid_t tid;
+  remote_ptr<> stack_pointer;
+  /// Empty where it is not known.
+  remote_range native_stack;
+  bool on_native_stack;
+
+  bool is_dead(remote_ptr<> address) const;
 };
 
 struct Inspection {
@@ -46,6 +59,14 @@ public:
 
   /// Throws TargetBusy when the stack cannot be read, TargetGone.
   Inspection inspect(pid_t tid, const Registers& registers);
+
+  StandingThread standing(pid_t tid, const Registers& registers);
+  /// Of a context saved at `context` whose stack ends where `live` ends; needs examination when it has hits.
+  Inspection inspect_saved(remote_ptr<> context, const Registers& registers, const remote_range& live) const;
+  /// Of when this scanner was made, or newer.
+  const AddressMap& map() const { return map_; }
+  /// Up to where a stack goes of which only this address is known.
+  remote_ptr<> end_of_unknown_stack(remote_ptr<> address) const;
 
 private:
   struct Extent {

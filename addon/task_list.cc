@@ -73,8 +73,10 @@ std::vector<pid_t> list_thread_ids(pid_t pid) {
 
 char task_state(pid_t pid, pid_t tid) {
   std::string content;
-  if (!read_small_file(task_path(pid, tid, "stat"), content))
-    return 'X';
+  return read_small_file(task_path(pid, tid, "stat"), content) ? parse_task_state(content) : 'X';
+}
+
+char parse_task_state(const std::string& content) {
   // The command name in parentheses may itself contain parentheses.
   const std::size_t name_end = content.rfind(')');
   return name_end == std::string::npos || name_end + 2 >= content.size() ? 'X' : content[name_end + 2];
@@ -101,6 +103,9 @@ std::vector<Task> list_tasks(pid_t pid) {
 }
 
 std::string living_task_path(pid_t pid, const char* name) {
+  // Nearly always the main thread lives, and there may be thousands of others to list.
+  if (!Task{pid, task_state(pid, pid)}.is_dead())
+    return task_path(pid, pid, name);
   for (const pid_t tid : list_thread_ids(pid))
     if (!Task{tid, task_state(pid, tid)}.is_dead())
       return task_path(pid, tid, name);
@@ -125,6 +130,12 @@ bool read_task_status(pid_t pid, pid_t tid, TaskStatus& status) {
   std::string content;
   if (!read_small_file(task_path(pid, tid, "status"), content))
     return false;
+  status = parse_task_status(content);
+  return true;
+}
+
+TaskStatus parse_task_status(const std::string& content) {
+  TaskStatus status;
   status.process = static_cast<pid_t>(status_number(content, "\nTgid:", 10));
   status.tracer = static_cast<pid_t>(status_number(content, "\nTracerPid:", 10));
   status.seccomp_mode = static_cast<int>(status_number(content, "\nSeccomp:", 10));
@@ -135,7 +146,7 @@ bool read_task_status(pid_t pid, pid_t tid, TaskStatus& status) {
   if (const char* features = status_field(content, "\nx86_Thread_features:"))
     status.shadow_stack =
         std::string(features, std::strcspn(features, "\n")).find("shstk") != std::string::npos;
-  return true;
+  return status;
 }
 
 long count_threads(pid_t pid) {

@@ -48,6 +48,10 @@ std::string living_task_path(pid_t pid, const char* name);
 bool has_memory(pid_t pid, pid_t tid);
 /// A thread that has the address space; the main thread if possible. Throws TargetGone.
 pid_t task_with_memory(pid_t pid);
+/// Of the text of a status file; what an older kernel lacks, or what is damaged, is 0.
+TaskStatus parse_task_status(const std::string& content);
+/// Of the text of a stat file; 'X' when it is damaged.
+char parse_task_state(const std::string& content);
 /// False when the thread is gone.
 bool read_task_status(pid_t pid, pid_t tid, TaskStatus& status);
 /// Number of threads, dead ones that nobody has waited for included; one system call; -1 when unknown.

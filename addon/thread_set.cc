@@ -99,6 +99,8 @@ bool ThreadSet::settle(Wave& wave, const Inspect& inspect, const Deadline& deadl
   std::size_t seen = 0;
   Backoff backoff;
   for (;;) {
+    // Before they are looked at: what an inspection took is not the fault of those that wait behind it.
+    const bool last_look = deadline.passed();
     for (; seen < wave.threads.size(); seen++)
       if (!wave.threads[seen]->is_stopped() && !wave.threads[seen]->is_gone())
         waiting.push_back(wave.threads[seen].get());
@@ -117,7 +119,7 @@ bool ThreadSet::settle(Wave& wave, const Inspect& inspect, const Deadline& deadl
     waiting = std::move(still_waiting);
     if (waiting.empty() && seen == wave.threads.size())
       return true;
-    if (deadline.passed()) {
+    if (last_look && !waiting.empty()) {
       const pid_t tid = waiting.front()->tid();
       throw TargetBusy("thread " + std::to_string(tid) + " did not stop in time; " +
                        describe_state(pid_, tid));
@@ -153,6 +155,20 @@ void ThreadSet::release() noexcept {
       return;
     backoff.pause();
   }
+}
+
+void ThreadSet::forget() noexcept {
+  for (Wave* wave : {&sleeping_, &running_})
+    for (const auto& thread : wave->threads)
+      if (!thread->is_gone())
+        thread->forget();
+}
+
+void ThreadSet::for_each_stopped(const std::function<void(TracedThread&)>& visit) {
+  for (Wave* wave : {&sleeping_, &running_})
+    for (const auto& thread : wave->threads)
+      if (thread->is_stopped())
+        visit(*thread);
 }
 
 PauseStatistics ThreadSet::statistics() const {

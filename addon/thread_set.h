@@ -37,8 +37,12 @@ public:
   bool stop_sleeping(const Inspect& inspect);
   /// Afterwards every thread of the target is stopped, also those that were created meanwhile.
   bool stop_running(const Inspect& inspect);
+  void for_each_stopped(const std::function<void(TracedThread&)>& visit);
   /// Lets all stopped threads go, those of the second wave first.
   void release() noexcept;
+
+  /// Leaves all of them as they are: the kernel lets them go when this tracer thread ends.
+  void forget() noexcept;
 
   PauseStatistics statistics() const;
   /// Whether every thread ended while it was traced.

@@ -147,6 +147,20 @@ void TracedThread::resume_to_system_call() {
   phase_ = Phase::running;
 }
 
+bool TracedThread::is_runnable() const {
+  return Task{tid_, task_state(pid_, tid_)}.is_running();
+}
+
+std::string TracedThread::describe() const {
+  return describe_state(pid_, tid_);
+}
+
+bool TracedThread::suspend_seccomp() {
+  TaskStatus status;
+  return read_task_status(pid_, tid_, status) &&
+         (status.seccomp_mode == 0 || ptrace_requests::suspend_seccomp(tid_) == 0);
+}
+
 const Registers& TracedThread::original_registers() {
   if (!original_known_) {
     check(ptrace_requests::get_registers(tid_, original_), "read the registers");
@@ -179,6 +193,10 @@ void TracedThread::block_signals() {
   check(ptrace_requests::set_signal_mask(tid_, ~0ULL), "set the signal mask");
 }
 
+void TracedThread::set_extended_state(const std::vector<std::uint8_t>& state) {
+  check(ptrace_requests::set_extended_state(tid_, state), "set the extended state");
+}
+
 void TracedThread::restore() {
   if (mask_changed_)
     check(ptrace_requests::set_signal_mask(tid_, original_mask_), "restore the signal mask");
@@ -186,6 +204,11 @@ void TracedThread::restore() {
   if (registers_changed_)
     check(ptrace_requests::set_registers(tid_, original_), "restore the registers");
   registers_changed_ = false;
+}
+
+void TracedThread::forget() noexcept {
+  pause_ns_ = now_ns() - interrupted_at_ns_;
+  phase_ = Phase::released;
 }
 
 pid_t TracedThread::new_thread() {

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <vector>
 
 namespace kcare {
 
@@ -40,8 +42,13 @@ public:
   TracedThread& operator=(const TracedThread&) = delete;
 
   pid_t tid() const { return tid_; }
+  bool is_main() const { return tid_ == pid_; }
   bool is_stopped() const { return phase_ == Phase::stopped; }
   bool is_gone() const { return phase_ == Phase::gone; }
+  /// It has a processor or waits for one.
+  bool is_runnable() const;
+  /// What it does now, for people.
+  std::string describe() const;
   const Stop& stop() const { return stop_; }
 
   /// Asks for a stop; never a signal, so that neither the process nor its parent can notice.
@@ -53,6 +60,10 @@ public:
   void resume();
   void resume_to_system_call();
 
+  /// Whether system calls that a filter would judge can be made now; the filter is back when the thread is
+  /// let go.
+  bool suspend_seccomp();
+
   /// Registers as they were at the first stop. Throws TargetGone.
   const Registers& original_registers();
   /// The mask that `block_signals` or `restore` puts back.
@@ -61,12 +72,17 @@ public:
 
   void set_registers(const Registers& registers);
   void block_signals();
+  /// As `ptrace_requests::get_extended_state` gave it.
+  void set_extended_state(const std::vector<std::uint8_t>& state);
   /// Mask first, then registers; remote_call.cc tells why.
   void restore();
 
   /// Starts to let a stopped thread go; false while `poll_release` must be called to finish.
   bool begin_release() noexcept;
   bool poll_release() noexcept;
+
+  /// Leaves it as it is, to be detached by the kernel when this tracer thread ends.
+  void forget() noexcept;
 
   /// The thread announced by a PTRACE_EVENT_CLONE stop, else 0.
   pid_t new_thread();

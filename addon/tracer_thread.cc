@@ -3,6 +3,7 @@
 #include "tracer_thread.h"
 
 #include "deadline.h"
+#include "guardian.h"
 
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -80,6 +81,7 @@ private:
 } // namespace
 
 void TracerThread::run(const std::function<void(const Ask&)>& work) {
+  const Guarded guarded;
   Rendezvous meeting;
   const auto body = [&meeting, &work] {
     prctl(PR_SET_TIMERSLACK, 1);

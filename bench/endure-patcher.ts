@@ -1,29 +1,32 @@
-// One patcher that is going to be killed: waits, warm, for one action, carries it out and says how it went.
-import { readFileSync } from 'node:fs';
+// One patcher that is going to be killed: waits, warm, for its order, then moves the target from level to level.
+import { writeSync } from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
 import { nativeModule } from '../src/addon/native.js';
-import { apply, unload } from '../src/engine/index.js';
-import { released } from '../fixtures/support/handmade.js';
-import { readPatch } from '../src/patchfile/index.js';
+import { levels, mover } from './endure-levels.js';
+import { generator } from './random.js';
 
-/** What a patcher is told to do: bring `pid` to the patch in `file`, or unload without one. */
-export interface PatcherAction {
-  readonly pid: number;
-  readonly file?: string;
+const [directory = ''] = process.argv.slice(2);
+const move = mover(directory);
+
+/** Written before anything else happens: what is said last tells in the middle of what the patcher was killed. */
+const say = (line: string): void => void writeSync(1, `${line}\n`);
+
+async function work(pid: number, seed: number): Promise<never> {
+  const random = generator(seed);
+  for (;;) {
+    const level = random(levels.length + 1);
+    say(`begin ${level}`);
+    const { result, error } = await move(pid, level);
+    say(`end ${result} ${error?.message ?? ''}`);
+    // Lets the end of the run be noticed.
+    await setImmediate();
+  }
 }
 
-const options = { waitMs: 5000, dryRun: false };
-
-async function carryOut({ pid, file }: PatcherAction): Promise<void> {
-  const report =
-    file === undefined
-      ? await unload(pid, options)
-      : await apply(pid, [released(readPatch(readFileSync(file)))], options);
-  process.send?.(`${report.result} ${report.error?.message ?? ''}`, () => process.exit(0));
-}
-
-if (process.send) {
-  nativeModule();
-  process.once('message', (action: PatcherAction) => void carryOut(action));
-  process.once('disconnect', () => process.exit(0));
-  process.send('ready');
-}
+nativeModule();
+process.stdin.once('data', (order) => {
+  const [pid = 0, seed = 0] = order.toString().split(' ').map(Number);
+  void work(pid, seed);
+});
+process.stdin.once('end', () => process.exit(0));
+say('ready');

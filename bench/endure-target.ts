@@ -1,15 +1,14 @@
 // The target of the endurance run: a busy multi-threaded program that is asked without pause whether it is right.
 import fs from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Compiled } from '../fixtures/support/handmade.js';
 import { Program } from '../fixtures/support/program.js';
+import { levels, original, valueOf } from './endure-levels.js';
 
 /** An answer that takes longer counts as never. */
 const patienceMs = 10_000;
-const workers = 3;
-
-export const original = 42;
-export const valueOf = (level: number): number => original + level;
+const workers = 2;
+/** Its threads take what time the patchers leave: otherwise these would mostly wait for a processor. */
+const niceness = 10;
 
 /** What went wrong with targets; all zero at the end of a good run. */
 export interface Damage {
@@ -17,6 +16,8 @@ export interface Damage {
   stuck: number;
   wrong: number;
 }
+
+export const noDamage = (): Damage => ({ dead: 0, stuck: 0, wrong: 0 });
 
 export class EnduringTarget {
   checks = 0;
@@ -26,13 +27,12 @@ export class EnduringTarget {
   private constructor(
     private readonly program: Program,
     private readonly damage: Damage,
-    private readonly levels: readonly number[],
   ) {}
 
-  static async start(compiled: Compiled, damage: Damage, levels: readonly number[]): Promise<EnduringTarget> {
-    const program = await Program.start(compiled.program, [`${workers}`, 'churn']);
+  static async start(file: string, damage: Damage): Promise<EnduringTarget> {
+    const program = await Program.start('nice', ['-n', `${niceness}`, file, `${workers}`, 'churn']);
     await program.waitForLine(/^ready/);
-    const target = new EnduringTarget(program, damage, levels);
+    const target = new EnduringTarget(program, damage);
     void target.askWithoutPause();
     return target;
   }
@@ -76,7 +76,7 @@ export class EnduringTarget {
   }
 
   private allowed(): number[] {
-    return [original, ...this.levels.map(valueOf)];
+    return [original, ...levels.map(valueOf)];
   }
 
   private async askWithoutPause(): Promise<void> {

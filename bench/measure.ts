@@ -1,7 +1,7 @@
 // Measures one run of kcarectl over targets: pauses, time, memory of the agent and memory added to the targets.
 import fs from 'node:fs';
 import path from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { z } from 'zod';
 import { runKcarectl } from '../fixtures/support/kcarectl.js';
 import { readKibibytes } from '../fixtures/support/process-memory.js';
 import type { Program } from '../fixtures/support/program.js';
@@ -18,13 +18,20 @@ export interface Sample {
   readonly targetsMs: number;
   /** The whole command, from its start to its end, milliseconds. */
   readonly commandMs: number;
+  /** Processor time of the command, all its threads, milliseconds. */
+  readonly agentCpuMs: number;
   /** Largest resident size of the command, MiB. */
   readonly agentMib: number;
+  /** ptrace(2) requests for one target, mean of all targets. */
+  readonly requests: number;
+  /** Processor time that the idle threads of the first target spent meanwhile, microseconds. */
+  readonly targetCpuUs: number;
   /** Private dirty memory that a patch adds to a target, mean of all targets, KiB. */
   readonly addedKib: number;
 }
 
-const usageHook = pathToFileURL(path.join(import.meta.dirname, 'usage-hook.js')).href;
+const usageHook = path.join(import.meta.dirname, 'usage-hook.cjs');
+const usageSchema = z.object({ kibibytes: z.number(), cpuUs: z.number() });
 
 export interface Bench {
   readonly root: string;
@@ -34,6 +41,7 @@ export interface Bench {
 interface Measured {
   readonly outcomes: readonly UpdateOutcome[];
   readonly commandMs: number;
+  readonly agentCpuMs: number;
   readonly agentMib: number;
 }
 
@@ -42,25 +50,35 @@ async function runMeasured(bench: Bench, parameters: readonly string[]): Promise
   fs.rmSync(usage, { force: true });
   const begin = performance.now();
   const { exitCode, stdout, stderr } = await runKcarectl(bench.root, [...parameters, '--json'], {
-    NODE_OPTIONS: `--import=${usageHook}`,
+    NODE_OPTIONS: `--require=${usageHook}`,
     KCARE_BENCH_USAGE: usage,
   });
   const commandMs = performance.now() - begin;
   if (exitCode !== 0) {
     throw new Error(`kcarectl ${parameters.join(' ')} ended with status ${exitCode}:\n${stdout}${stderr}`);
   }
+  const { kibibytes, cpuUs } = usageSchema.parse(JSON.parse(fs.readFileSync(usage, 'utf8')));
   return {
     outcomes: parseUpdate(stdout),
     commandMs,
-    agentMib: Number(fs.readFileSync(usage, 'utf8')) / 1024,
+    agentCpuMs: cpuUs / 1000,
+    agentMib: kibibytes / 1024,
   };
 }
 
-/** The longest time that the busy thread stood still since the last question, microseconds. */
-async function askGap(program: Program): Promise<number> {
+/** What a target sees itself, microseconds. */
+interface Inside {
+  /** The longest time that the busy thread stood still since the last question. */
+  readonly gap: number;
+  /** Processor time of the other threads so far. */
+  readonly cpu: number;
+}
+
+async function look(program: Program): Promise<Inside> {
   program.writeLine('gap');
-  const line = await program.waitForLine(/^gap=\d+$/);
-  return Number(line.slice('gap='.length)) / 1000;
+  const line = await program.waitForLine(/^gap=\d+ cpu=\d+$/);
+  const [gap = NaN, cpu = NaN] = (line.match(/\d+/g) ?? []).map((digits) => Number(digits) / 1000);
+  return { gap, cpu };
 }
 
 /** Private dirty memory of all `programs`, KiB. */
@@ -80,9 +98,15 @@ export async function measureUpdate(
   const pids = programs.map(({ pid }) => String(pid));
   const [first] = programs;
   if (!first) throw new Error('There is no target.');
-  if (hasBusyThread) await askGap(first);
-  const { outcomes, commandMs, agentMib } = await runMeasured(bench, ['--lib-update', '--pid', ...pids]);
-  const seenGapUs = hasBusyThread ? await askGap(first) : NaN;
+  // Without a busy thread, it is the only one that answers: what that costs is seen without a patch first.
+  const earlier = await look(first);
+  const before = await look(first);
+  const { outcomes, commandMs, agentCpuMs, agentMib } = await runMeasured(bench, [
+    '--lib-update',
+    '--pid',
+    ...pids,
+  ]);
+  const after = await look(first);
   const added = privateDirty(programs) - dirtyBefore;
   const applied = outcomes.filter(({ result }) => result === 'applied');
   if (applied.length !== programs.length) {
@@ -94,10 +118,13 @@ export async function measureUpdate(
   return {
     runningPauseUs: largest(({ pauseNs }) => pauseNs?.running),
     longestPauseUs: largest(({ pauseNs }) => pauseNs?.longest),
-    seenGapUs,
+    seenGapUs: hasBusyThread ? after.gap : NaN,
     targetsMs: applied.reduce((sum, { wallMs }) => sum + wallMs, 0),
     commandMs,
+    agentCpuMs,
     agentMib,
+    requests: applied.reduce((sum, outcome) => sum + (outcome.ptraceRequests ?? 0), 0) / applied.length,
+    targetCpuUs: Math.max(0, after.cpu - before.cpu - (hasBusyThread ? 0 : before.cpu - earlier.cpu)),
     addedKib: added / programs.length,
   };
 }

@@ -1,4 +1,4 @@
-// Medians of samples, their ratios to a base, and the table that shows them.
+// Medians of samples, their ratios to a base, and the table that shows them beside what is aimed at.
 import type { Sample } from './measure.js';
 
 export interface Row {
@@ -9,14 +9,19 @@ export interface Row {
   readonly ratio: Sample;
 }
 
-const columns: readonly (readonly [keyof Sample, string])[] = [
-  ['runningPauseUs', 'running thread, µs'],
-  ['longestPauseUs', 'any thread, µs'],
-  ['seenGapUs', 'gap seen inside, µs'],
-  ['targetsMs', 'in targets, ms'],
-  ['commandMs', 'whole command, ms'],
-  ['agentMib', 'agent, MiB'],
-  ['addedKib', 'added to a target, KiB'],
+/** What is measured, its name, and the aim. */
+const lines: readonly (readonly [keyof Sample, string, string])[] = [
+  ['runningPauseUs', 'running thread stood, µs', '≤ 100'],
+  ['longestPauseUs', 'any thread stood, µs', '≤ 10000, 100 threads'],
+  ['seenGapUs', 'gap that it saw itself, µs', ''],
+  ['targetsMs', 'work on all targets, ms', ''],
+  ['commandMs', 'whole command, ms', '≤ 250, 200 proc.'],
+  ['commandMs', '', '≤ 1500, 1000 proc.'],
+  ['agentCpuMs', 'processor time of it, ms', ''],
+  ['agentMib', 'resident size of it, MiB', ''],
+  ['requests', 'ptrace requests per target', ''],
+  ['targetCpuUs', 'time of idle threads, µs', ''],
+  ['addedKib', 'added to a target, KiB', ''],
 ];
 
 export function median(values: readonly number[]): number {
@@ -33,7 +38,10 @@ function mapSample(compute: (key: keyof Sample) => number): Sample {
     seenGapUs: compute('seenGapUs'),
     targetsMs: compute('targetsMs'),
     commandMs: compute('commandMs'),
+    agentCpuMs: compute('agentCpuMs'),
     agentMib: compute('agentMib'),
+    requests: compute('requests'),
+    targetCpuUs: compute('targetCpuUs'),
     addedKib: compute('addedKib'),
   };
 }
@@ -44,18 +52,23 @@ export function summarize(scenario: string, samples: readonly Sample[], base: Ro
   return { scenario, repetitions: samples.length, median: medians, ratio };
 }
 
+const short = (value: number): string => value.toFixed(value < 100 ? 1 : 0);
+
 function cell(row: Row, key: keyof Sample): string {
   const value = row.median[key];
   if (Number.isNaN(value)) return '-';
   const ratio = row.ratio[key];
-  const shown = value.toFixed(value < 100 ? 1 : 0);
-  return Number.isFinite(ratio) ? `${shown} (×${ratio.toFixed(1)})` : shown;
+  return Number.isFinite(ratio) && ratio !== 1 ? `${short(value)} ×${short(ratio)}` : short(value);
 }
 
-/** Medians with ratios to the first row in brackets. */
+/** One line for each quantity, at most 120 columns wide: medians, with ratios to the first scenario. */
 export function formatTable(rows: readonly Row[]): string {
-  const head = ['medians (× first row)', ...columns.map(([, title]) => title)];
-  const body = rows.map((row) => [row.scenario, ...columns.map(([key]) => cell(row, key))]);
+  const head = ['medians (× first)', 'aim', ...rows.map(({ scenario }) => scenario)];
+  const body = lines.map(([key, title, aim]) => [
+    title,
+    aim,
+    ...rows.map((row) => (title === '' ? '' : cell(row, key))),
+  ]);
   const widths = head.map((_, index) =>
     Math.max(...[head, ...body].map((line) => (line[index] ?? '').length)),
   );

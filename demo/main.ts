@@ -1,7 +1,7 @@
 // The quickstart: makes a patch from Debian's packages, publishes it, and live-patches a process on a vulnerable OpenSSL.
 import fs from 'node:fs';
 import path from 'node:path';
-import { packageRoot } from '../src/build/index.js';
+import { packageRoot } from '../src/base/package-root.js';
 import { LocalHost } from '../fixtures/support/local-host.js';
 import { fixtureProgram, opensslEnvironment } from '../fixtures/support/openssl.js';
 import { buildOpensslPatch } from '../fixtures/support/patches.js';

@@ -1,4 +1,4 @@
-// Builds the native engine (addon/) into build/Release/kcare_engine.node, when a source is newer than what was built.
+// Builds the native engine (addon/) and its guardian into build/Release/, when a source is newer than what was built.
 //
 // The compiler is called directly: Node-API needs only the headers of two npm packages, so that neither Node's own
 // headers, nor Python, nor the network is needed.
@@ -10,7 +10,10 @@ const root = path.dirname(import.meta.dirname);
 const sourceDirectory = path.join(root, 'addon');
 const objectDirectory = path.join(root, 'build', 'addon');
 const output = path.join(root, 'build', 'Release', 'kcare_engine.node');
-const compiler = process.env.CXX ?? 'g++';
+/** A program of its own. */
+export const guardianSource = 'guardian_main.cc';
+const guardian = path.join(root, 'build', 'Release', 'kcare_guardian');
+export const compiler = process.env.CXX ?? 'g++';
 const jobs = 2;
 
 export const compilerOptions = [
@@ -59,7 +62,8 @@ function dependencies(object) {
   return words.slice(1).filter((word) => word !== '');
 }
 
-function isCurrent(source, object) {
+/** Whether an object is younger than all that it was made from. */
+export function isCurrent(source, object) {
   const made = changed(object);
   return (
     made > changed(import.meta.filename) &&
@@ -67,16 +71,26 @@ function isCurrent(source, object) {
   );
 }
 
+async function buildGuardian() {
+  const source = path.join(sourceDirectory, guardianSource);
+  const object = path.join(objectDirectory, guardianSource.replace(/\.cc$/, '.o'));
+  if (!isCurrent(source, object)) await run([...compilerOptions, '-MMD', '-c', source, '-o', object]);
+  if (changed(object) < changed(guardian)) return;
+  await run(['-static', '-s', object, '-o', `${guardian}.new`]);
+  fs.renameSync(`${guardian}.new`, guardian);
+}
+
 async function build() {
   fs.mkdirSync(objectDirectory, { recursive: true });
   fs.mkdirSync(path.dirname(output), { recursive: true });
   const units = fs
     .readdirSync(sourceDirectory)
-    .filter((name) => name.endsWith('.cc'))
+    .filter((name) => name.endsWith('.cc') && name !== guardianSource)
     .map((name) => ({
       source: path.join(sourceDirectory, name),
       object: path.join(objectDirectory, name.replace(/\.cc$/, '.o')),
     }));
+  await buildGuardian();
   const outdated = units.filter(({ source, object }) => !isCurrent(source, object));
   const worker = async () => {
     for (let unit = outdated.pop(); unit; unit = outdated.pop()) {

@@ -1,4 +1,4 @@
-// Formats the C and C++ sources of addon/ and fixtures/, or checks that they are formatted.
+// Formats the C and C++ sources of addon/, fixtures/ and src/, or checks that they are formatted.
 //
 //   node scripts/clang-format.mjs --check | --write
 import { spawnSync } from 'node:child_process';
@@ -6,7 +6,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 
 const root = path.dirname(import.meta.dirname);
-const directories = ['addon', 'fixtures', 'kmod'];
+const directories = ['addon', 'fixtures', 'kmod', 'src'];
 
 /** C and C++ files below a directory that may be missing. */
 function sources(directory) {

@@ -13,7 +13,13 @@ const inRoot = (...parts) => path.join(root, ...parts);
 
 /** Why each one is needed: docs/DEPENDENCIES.md. */
 const debianPackages = ['build-essential', 'libssl-dev', 'openssl', 'ca-certificates'];
-const extraPackages = { '--test': ['gnupg'], '--lint': ['clang-format', 'clang-tidy'] };
+const extraPackages = {
+  '--test': [
+    ...['gnupg', 'clang', 'cmake', 'meson', 'autoconf', 'automake', 'libtool', 'gdb'],
+    ...['gawk', 'bison', 'gettext', 'python3'],
+  ],
+  '--lint': ['clang-format', 'clang-tidy'],
+};
 
 class SetupFailure extends Error {}
 
@@ -143,21 +149,24 @@ function allSteps(parameters) {
         'fixtures',
         'tsconfig.json',
         'tsconfig.build.json',
+        'scripts/bundle.mjs',
         'package-lock.json',
       ],
-      outputs: ['dist/src/cli', 'dist/demo'],
+      outputs: ['dist/src/cli', 'dist/demo', 'dist/bundle/kcarectl'],
       command: ['npm', ['run', '--silent', 'build:ts']],
     }),
     buildStep({
       title: 'build the native engine',
       inputs: ['addon', 'scripts/build-addon.mjs', 'package-lock.json'],
-      outputs: ['build/Release/kcare_engine.node'],
+      outputs: ['build/Release/kcare_engine.node', 'build/Release/kcare_guardian'],
       command: ['npm', ['run', '--silent', 'build:addon']],
     }),
     buildStep({
       title: 'build the fixtures',
       inputs: ['fixtures'],
-      outputs: ['build/fixtures/openssl/all-cases', 'build/fixtures/bench/threads'],
+      outputs: ['openssl/all-cases', 'glibc/all-cases', 'bench/threads', 'bench/calls'].map(
+        (name) => `build/fixtures/${name}`,
+      ),
       command: ['make', ['-j2', '-C', 'fixtures']],
     }),
   ];

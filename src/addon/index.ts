@@ -49,6 +49,14 @@ function requireCommit(request: CommitRequest): void {
       replacement.length, `sizes of expected and new bytes at ${hex(address)} differ`);
   }
   for (const { start, end } of request.guarded) requireRange(start, end - start);
+  const { unreferenced = [], own = [] } = request.search ?? {};
+  for (const { start, end } of [...unreferenced, ...own]) requireRange(start, end - start);
+  if (request.held) {
+    const { work, wait, record, signalReturn, stackDepth } = request.held;
+    for (const address of [work, wait, record]) requireRange(address, 4);
+    requireRange(signalReturn, 9);
+    require(Number.isInteger(stackDepth) && stackDepth > 0, `stack of ${stackDepth} bytes`);
+  }
   for (const { address, during, after } of request.states) {
     requireRange(address, 4);
     requireWord(during);
@@ -76,8 +84,28 @@ export const nativeEngine: NativeEngine = {
       number: call.number,
       arguments: call.arguments.map((value) => BigInt.asUintN(64, value)),
       mark: call.mark ?? new Uint8Array(0),
+      intent: call.intent ?? -1,
     }));
     return translated(pid, () => nativeModule().call(pid, nativeCalls, signalReturn, Math.ceil(timeoutMs)));
+  },
+
+  callFunction(pid, call, { signalReturn, timeoutMs, choose }) {
+    requirePid(pid);
+    requireTimeout(timeoutMs);
+    requireRange(signalReturn, 9);
+    requireRange(call.function, 1);
+    require(call.arguments.length <= 6, `${call.arguments.length} arguments of a function`);
+    require(Number.isInteger(call.stackDepth) && call.stackDepth > 0, `stack of ${call.stackDepth} bytes`);
+    const words = call.arguments.map((value) => BigInt.asUintN(64, value));
+    return translated(pid, () =>
+      nativeModule().callFunction(
+        pid,
+        { ...call, arguments: words },
+        signalReturn,
+        Math.ceil(timeoutMs),
+        choose,
+      ),
+    );
   },
 
   commit(pid, request) {
@@ -86,6 +114,10 @@ export const nativeEngine: NativeEngine = {
     return translated(pid, () =>
       nativeModule().commit(pid, { ...request, timeoutMs: Math.ceil(request.timeoutMs) }),
     );
+  },
+
+  ptraceRequests() {
+    return nativeModule().ptraceRequests();
   },
 
   findMemorySharer(pid) {

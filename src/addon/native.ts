@@ -4,14 +4,23 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { errorTable, KcareError, type ErrorCode } from '../base/errors.js';
 import type { RemoteAddress } from '../base/address.js';
-import { packageRoot } from '../build/work-directory.js';
-import type { CallOutcome, CommitOutcome, CommitRequest } from './types.js';
+import { packageRoot } from '../base/package-root.js';
+import type {
+  CallOutcome,
+  CommitOutcome,
+  CommitRequest,
+  FunctionCall,
+  FunctionOptions,
+  FunctionOutcome,
+} from './types.js';
 
 interface NativeCall {
   readonly number: number;
   /** Two's complement, 64 bits. */
   readonly arguments: readonly bigint[];
   readonly mark: Uint8Array;
+  /** -1: none. */
+  readonly intent: number;
 }
 
 /** What addon/binding.cc exports. */
@@ -22,8 +31,16 @@ interface NativeModule {
     signalReturn: RemoteAddress,
     timeoutMs: number,
   ): CallOutcome;
+  callFunction(
+    pid: number,
+    call: FunctionCall,
+    signalReturn: RemoteAddress,
+    timeoutMs: number,
+    choose: FunctionOptions['choose'],
+  ): FunctionOutcome;
   commit(pid: number, request: CommitRequest): CommitOutcome;
   findMemorySharer(pid: number): number | undefined;
+  ptraceRequests(): number;
 }
 
 let loaded: NativeModule | undefined;

@@ -1,7 +1,7 @@
 // The agent opened for one command: paths, checked config, log.
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { readSafeFile, safeDirectory } from '../feed/safe-files.js';
+import { readSafeFile, safeDirectory } from '../base/safe-files.js';
 import { KcareError } from '../base/errors.js';
 import { Blacklist } from '../host/index.js';
 import { defaultConfig, parseConfig, type AgentConfig } from './config.js';
@@ -14,6 +14,8 @@ export interface Agent {
   readonly logger: Logger;
   /** What is wrong but does not stop the run; shown to the user with the result. */
   readonly warnings: readonly string[];
+  /** What has kept lines of the log from being written so far, for the user. */
+  readonly logProblems: () => readonly string[];
 }
 
 /** Throws USAGE, CONFIG_INVALID, UNSAFE_MODE (R10). */
@@ -27,10 +29,11 @@ export async function openAgent(root: string): Promise<Agent> {
     paths,
     config,
     logger,
-    warnings: [
-      ...warnings.map(({ line, message }) => `${paths.config}, line ${line}: ${message}`),
-      ...(problem === undefined ? [] : [`The log ${paths.log} cannot be written: ${problem}`]),
-    ],
+    warnings: warnings.map(({ line, message }) => `${paths.config}, line ${line}: ${message}`),
+    logProblems: () => {
+      const text = problem();
+      return text === undefined ? [] : [`The log ${paths.log} cannot be written: ${text}`];
+    },
   };
 }
 

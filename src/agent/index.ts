@@ -5,8 +5,10 @@ export {
   infoExitCode,
   libInfo,
   libPatchInfo,
+  patchList,
   type LibraryInfo,
   type LibraryPatchInfo,
+  type PatchList,
 } from './library-info.js';
 export {
   importKey,
@@ -15,5 +17,7 @@ export {
   type LibraryOptions,
   type LibraryResult,
 } from './library-update.js';
+export { patchLocally, type LocalOptions } from './local-patches.js';
 export { agentPaths, type AgentPaths } from './paths.js';
+export { writeSymbols, type WrittenSymbols } from './symbol-files.js';
 export { version } from './version.js';

@@ -1,5 +1,7 @@
 // --lib-info and --lib-patch-info: what is patched, read from the processes themselves. The shapes are those users parse.
+import { hex } from '../base/address.js';
 import { exitCodes, type KcareError } from '../base/errors.js';
+import type { AppliedImage } from '../engine/index.js';
 import { infoAll, type PatchedProcess, type UnreadableProcess } from '../host/index.js';
 
 export interface InfoError {
@@ -45,6 +47,20 @@ export type LibraryPatchInfo = Listing<{
   }[];
 }>;
 
+/** All that kcare has in processes; addresses are hexadecimal texts. */
+export type PatchList = Listing<{
+  readonly pid: number;
+  readonly comm: string;
+  readonly objects: readonly (LibraryInfo['result'][number]['objects'][number] & {
+    readonly address: string;
+    /** Bytes of the mapping. */
+    readonly size: number;
+    readonly functions: readonly { readonly name: string; readonly address: string }[];
+    readonly description: string;
+    readonly patches: LibraryPatchInfo['result'][number]['patches'];
+  })[];
+}>;
+
 export interface InfoOptions {
   readonly pids?: readonly number[] | undefined;
 }
@@ -52,17 +68,7 @@ export interface InfoOptions {
 /** Which processes are patched. */
 export function libInfo(options: InfoOptions = {}): LibraryInfo {
   const { processes, unreadable } = infoAll(options);
-  const result = processes.map(({ pid, comm, images }) => ({
-    pid,
-    comm,
-    objects: images.map(({ objectName, buildId, level, patchset, state }) => ({
-      name: objectName,
-      buildid: buildId,
-      patchlvl: level,
-      patchset,
-      state,
-    })),
-  }));
+  const result = processes.map(({ pid, comm, images }) => ({ pid, comm, objects: images.map(toObject) }));
   return { result, ...errorsOf(unreadable) };
 }
 
@@ -72,10 +78,43 @@ export function libPatchInfo(options: InfoOptions = {}): LibraryPatchInfo {
   return { result: processes.flatMap(activeImages), ...errorsOf(unreadable) };
 }
 
+/** What is applied, with the functions that are replaced and where the new code lies. */
+export function patchList(options: InfoOptions = {}): PatchList {
+  const { processes, unreadable } = infoAll(options);
+  const result = processes.map(({ pid, comm, images }) => ({
+    pid,
+    comm,
+    objects: images.map((image) => ({
+      ...toObject(image),
+      address: hex(image.address),
+      size: image.size,
+      functions: image.hunks.map(({ name, address }) => ({ name, address: hex(address) })),
+      description: image.description,
+      patches: image.cves.map(toPatch),
+    })),
+  }));
+  return { result, ...errorsOf(unreadable) };
+}
+
 /** 0, or 4 when some processes could not be examined. */
 export function infoExitCode({ errors }: Listing<unknown>): number {
   return errors ? exitCodes.partial : exitCodes.done;
 }
+
+const toObject = ({ objectName, buildId, level, patchset, state }: AppliedImage) => ({
+  name: objectName,
+  buildid: buildId,
+  patchlvl: level,
+  patchset,
+  state,
+});
+
+const toPatch = ({ id, description, score, url }: AppliedImage['cves'][number]) => ({
+  cve: id,
+  description,
+  score,
+  url,
+});
 
 function activeImages({ pid, comm, images }: PatchedProcess): LibraryPatchInfo['result'] {
   return images
@@ -90,7 +129,7 @@ function activeImages({ pid, comm, images }: PatchedProcess): LibraryPatchInfo['
       package: image.package,
       version: image.packageVersion,
       fixed: image.fixedVersion,
-      patches: image.cves.map(({ id, description, score, url }) => ({ cve: id, description, score, url })),
+      patches: image.cves.map(toPatch),
     }));
 }
 

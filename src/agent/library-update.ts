@@ -1,9 +1,9 @@
 // --lib-update and --lib-unload: the feed, the blacklist and all processes brought together under one lock.
 import { dirname } from 'node:path';
-import { KcareError } from '../base/errors.js';
+import { KcareError, namingFullDisk } from '../base/errors.js';
 import type { PatchToApply } from '../engine/index.js';
 import type { FeedState, KeyDescription } from '../feed/index.js';
-import { safeDirectory } from '../feed/safe-files.js';
+import { safeDirectory } from '../base/safe-files.js';
 import {
   discover,
   exitCodeOf,
@@ -15,6 +15,7 @@ import {
 } from '../host/index.js';
 import { readPatch } from '../patchfile/index.js';
 import { openBlacklist, type Agent } from './agent.js';
+import { untilSignalled } from './end-signals.js';
 import { withLock } from './lock.js';
 import { patchsetSelection } from './selection.js';
 import { userAgent } from './version.js';
@@ -49,13 +50,15 @@ const feedTimeoutMs = 30_000;
 export async function libUpdate(agent: Agent, options: LibraryOptions): Promise<LibraryResult> {
   requireRights(options);
   return await locked(agent, '--lib-update', options, async () => {
-    const feed = await refreshFeed(agent);
+    const { cache } = agent.paths;
+    const feed = await namingFullDisk(cache, () => refreshFeed(agent));
     const { blacklist, warnings } = await openBlacklist(agent.paths);
     const patched = new Set(feed.patches.map(({ buildId }) => buildId));
     const wanted = (buildId: string): boolean => patched.has(buildId);
     const discovery = discover({ pids: options.pids, blacklist, wanted });
-    const patches = await fetchPatches(feed, discovery);
-    const processes = await updateAll(discovery, patches, options);
+    const patches = await namingFullDisk(cache, () => fetchPatches(feed, discovery));
+    const run = { ...options, intentDirectory: agent.paths.intents };
+    const processes = await untilSignalled((ending) => updateAll(discovery, patches, { ...run, ending }));
     return {
       dryRun: options.dryRun,
       patchset: feed.patchset,
@@ -70,7 +73,8 @@ export async function libUpdate(agent: Agent, options: LibraryOptions): Promise<
 export async function libUnload(agent: Agent, options: LibraryOptions): Promise<LibraryResult> {
   requireRights(options);
   return await locked(agent, '--lib-unload', options, async () => {
-    const processes = await unloadAll(options);
+    const run = { ...options, intentDirectory: agent.paths.intents };
+    const processes = await untilSignalled((ending) => unloadAll({ ...run, ending }));
     return {
       dryRun: options.dryRun,
       patchset: undefined,
@@ -89,7 +93,7 @@ export async function importKey(agent: Agent, path: string): Promise<KeyDescript
   return key;
 }
 
-/** OpenPGP and The Update Framework take longer to load than an unload takes: only commands that use a feed pay for it. */
+/** OpenPGP and The Update Framework take longer to load than an unload takes. */
 function loadFeedLayer(): Promise<typeof import('../feed/index.js')> {
   return import('../feed/index.js');
 }
@@ -103,7 +107,8 @@ function requireRights({ pids }: LibraryOptions): void {
   );
 }
 
-async function locked(
+/** Runs `action` while no other kcarectl changes processes, and logs what became of each process. */
+export async function locked(
   agent: Agent,
   command: string,
   options: LibraryOptions,
@@ -114,7 +119,8 @@ async function locked(
   try {
     const result = await withLock(agent.paths.lock, lock, action);
     writeToLog(agent, command, result);
-    return { ...result, warnings: [...agent.warnings, ...result.warnings] };
+    // R6: only now is it known whether there was space for the log.
+    return { ...result, warnings: [...agent.warnings, ...agent.logProblems(), ...result.warnings] };
   } catch (thrown) {
     agent.logger.error(
       { command, error: thrown instanceof KcareError ? thrown.toJSON() : String(thrown) },
@@ -126,9 +132,32 @@ async function locked(
 
 function writeToLog({ logger }: Agent, command: string, result: LibraryResult): void {
   for (const warning of result.warnings) logger.warn({ command }, warning);
-  for (const { pid, comm, result: outcome, objects, error, pauseNs, wallMs } of result.processes) {
+  for (const {
+    pid,
+    comm,
+    result: outcome,
+    objects,
+    error,
+    kept,
+    unregistered,
+    pendingHooks,
+    pauseNs,
+    wallMs,
+  } of result.processes) {
     logger.info(
-      { command, target: pid, comm, outcome, objects, error: error?.toJSON(), pauseNs, wallMs },
+      {
+        command,
+        target: pid,
+        comm,
+        outcome,
+        objects,
+        error: error?.toJSON(),
+        kept,
+        unregistered,
+        pendingHooks,
+        pauseNs,
+        wallMs,
+      },
       'process',
     );
   }
@@ -143,7 +172,8 @@ async function refreshFeed({ paths, config }: Agent): Promise<FeedState> {
       `PATCH_SERVER is not set in ${paths.config}, so there is nowhere to get patches from.`,
     );
   }
-  const { updateFeed } = await loadFeedLayer();
+  // Not by the layer's index: an unchanged feed needs neither OpenPGP nor The Update Framework.
+  const { updateFeed } = await import('../feed/update.js');
   return await updateFeed({
     server: config.patchServer,
     cacheDirectory: paths.cache,

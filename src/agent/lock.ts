@@ -1,10 +1,11 @@
 // One kcarectl at a time: a lock that names its holder.
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import lockfile from 'proper-lockfile';
-import { z } from 'zod';
-import { KcareError } from '../base/errors.js';
+import { KcareError, namingFullDisk } from '../base/errors.js';
+import { integer, record, text, type Shaped } from '../base/shapes.js';
 import { systemCode } from '../proc/index.js';
 
 /** A holder that was killed is passed over after this time, milliseconds; a living one refreshes the lock meanwhile. */
@@ -12,7 +13,7 @@ const staleMs = 10_000;
 const refreshMs = 2_000;
 const retryMs = 100;
 
-const holderSchema = z.object({ pid: z.number(), command: z.string(), since: z.string() });
+const holderShape = record({ pid: integer(0), command: text(), since: text() });
 
 export interface LockOptions {
   /** What the holder does, for the message to those who wait. */
@@ -27,11 +28,15 @@ export async function withLock<Result>(
   options: LockOptions,
   action: () => Promise<Result>,
 ): Promise<Result> {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
-  const release = await acquire(path, options);
+  const release = await namingFullDisk(path, async () => {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+    return await acquire(path, options);
+  });
   try {
     const holder = { pid: process.pid, command: options.command, since: new Date().toISOString() };
-    writeFileSync(path, `${JSON.stringify(holder)}\n`, { mode: 0o644 });
+    await namingFullDisk(path, async () => {
+      await writeFile(path, `${JSON.stringify(holder)}\n`, { mode: 0o644 });
+    });
     return await action();
   } finally {
     await release().catch(() => undefined);
@@ -68,9 +73,9 @@ function held(path: string, waitMs: number): KcareError {
   });
 }
 
-function readHolder(path: string): z.infer<typeof holderSchema> | undefined {
+function readHolder(path: string): Shaped<typeof holderShape> | undefined {
   try {
-    return holderSchema.parse(JSON.parse(readFileSync(path, 'utf8')));
+    return holderShape(JSON.parse(readFileSync(path, 'utf8')));
   } catch {
     return undefined;
   }

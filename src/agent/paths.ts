@@ -1,7 +1,7 @@
 // Where the agent keeps its files, below a root directory that is "/" on a real host.
 import { join, resolve } from 'node:path';
 import { KcareError } from '../base/errors.js';
-import { packageRoot } from '../build/work-directory.js';
+import { packageRoot } from '../base/package-root.js';
 
 export interface AgentPaths {
   readonly root: string;
@@ -14,6 +14,8 @@ export interface AgentPaths {
   readonly blacklists: readonly string[];
   readonly log: string;
   readonly lock: string;
+  /** Mappings that were begun (the engine's journal). */
+  readonly intents: string;
 }
 
 /** Throws USAGE unless `root` is an absolute path. */
@@ -33,5 +35,6 @@ export function agentPaths(root: string): AgentPaths {
     ],
     log: join(full, 'var/log/kcarectl.log'),
     lock: join(full, 'run/kcare/kcarectl.lock'),
+    intents: join(full, 'run/kcare/intents'),
   };
 }

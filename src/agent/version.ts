@@ -1,12 +1,12 @@
 // The version of this kcare.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { z } from 'zod';
-import { packageRoot } from '../build/work-directory.js';
+import { packageRoot } from '../base/package-root.js';
+import { record, text } from '../base/shapes.js';
 
 export function version(): string {
-  const text = readFileSync(join(packageRoot(), 'package.json'), 'utf8');
-  return z.object({ version: z.string() }).parse(JSON.parse(text)).version;
+  const file = readFileSync(join(packageRoot(), 'package.json'), 'utf8');
+  return record({ version: text() })(JSON.parse(file)).version;
 }
 
 /** How the agent names itself to patch servers. */

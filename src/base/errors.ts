@@ -42,6 +42,16 @@ export const errorTable = {
     hint: 'The code in memory is not the code the patch was made for; another tool may have changed it.',
   },
   SYMBOL_UNRESOLVED: { exit: refused, http: 409, hint: 'The process lacks a symbol that the patch needs.' },
+  PATCH_DECLINED: {
+    exit: refused,
+    http: 409,
+    hint: 'A hook of the patch keeps it from being applied now; what its result means says who made the patch.',
+  },
+  PATCH_PERMANENT: {
+    exit: refused,
+    http: 409,
+    hint: 'Restart the process to be rid of the patch, or apply a higher level of it.',
+  },
   NO_GAP: { exit: refused, http: 409, hint: 'No free address range within 2 GiB of the object.' },
   JUMP_CROSSES_PAGE: {
     exit: refused,
@@ -58,6 +68,16 @@ export const errorTable = {
     http: 500,
     hint: 'Install the program that is missing or mend what it complains about, then build again.',
   },
+  SOURCE_PATCH_REJECTED: {
+    exit: failed,
+    http: 409,
+    hint: 'Make the patch for exactly these sources (diff -u, one directory stripped as by patch -p1); the tree is as it was.',
+  },
+  NOTHING_RECORDED: {
+    exit: failed,
+    http: 409,
+    hint: 'If the project was built before, run again with --clean; if its build calls the compiler by its whole path (CMake, Meson), configure it with CC=libcare-cc CXX=libcare-c++.',
+  },
   ARCHIVE_UNAVAILABLE: {
     exit: failed,
     http: 503,
@@ -71,6 +91,7 @@ export const errorTable = {
     hint: 'Run the command again later, or wait longer with --wait SECONDS.',
   },
   TARGET_TRACED: { exit: exitCodes.partial, http: 409, hint: 'End the debugger or tracer first.' },
+  RUN_ENDED: { exit: exitCodes.partial, http: 503, hint: 'Run the command again.' },
   TARGET_UNSUPPORTED: { exit: refused, http: 409, hint: 'This kind of process cannot be patched.' },
   HEADER_MALFORMED: {
     exit: refused,
@@ -176,6 +197,18 @@ export class KcareError extends Error {
 
   toJSON(): { code: ErrorCode; message: string; hint: string; details: Readonly<Record<string, unknown>> } {
     return { code: this.code, message: this.message, hint: this.hint, details: this.details };
+  }
+}
+
+/** Runs `action`; when there is no space for what it writes to `path`, the error says so: the system's own does not. */
+export async function namingFullDisk<Result>(path: string, action: () => Promise<Result>): Promise<Result> {
+  try {
+    return await action();
+  } catch (thrown) {
+    const { code, message, details } = asKcareError(thrown);
+    if (code !== 'NO_SPACE' || message.includes(path)) throw thrown;
+    const text = `${path} cannot be written: ${message}`;
+    throw new KcareError(code, text, { ...details, path }, { cause: thrown });
   }
 }
 

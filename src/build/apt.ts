@@ -156,4 +156,20 @@ export class PrivateApt {
       },
     );
   }
+
+  /**
+   * Downloads upstream's own tarball of a source package into `directory`: it may be there when the distribution's part
+   * is not. Its hash is the one of the signed lists. Throws ARCHIVE_UNAVAILABLE when there is no such tarball.
+   */
+  async downloadUpstream(name: string, version: string, directory: string): Promise<void> {
+    const request = ['source', '--print-uris', '--only-source', `${name}=${version}`];
+    const listing = await run('apt-get', [...this.options, '-q', ...request]);
+    const [, uri, file, hash] =
+      /^'(\S+)' (\S+\.orig\.tar\.(?:gz|xz|bz2)) \d+ (SHA256:[0-9a-f]{64})$/m.exec(listing) ?? [];
+    if (uri === undefined || file === undefined || hash === undefined) {
+      const message = `The archive names no upstream tarball of ${name} ${version}.`;
+      throw new KcareError('ARCHIVE_UNAVAILABLE', message);
+    }
+    await run('/usr/lib/apt/apt-helper', [...this.options, 'download-file', uri, file, hash], { directory });
+  }
 }

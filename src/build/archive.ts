@@ -1,11 +1,11 @@
 // Packages of the distribution's archive, fetched once and unpacked (never installed) in the work directory.
 import { existsSync } from 'node:fs';
-import { readdir } from 'node:fs/promises';
+import { mkdir, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { KcareError } from '../base/errors.js';
 import { PrivateApt } from './apt.js';
 import { run } from './run.js';
-import { chooseVersions, type VersionPair } from './versions.js';
+import { chooseVersions, compareVersions, type AvailableVersions, type VersionPair } from './versions.js';
 import { makeDirectoryOnce, withLock } from './work-directory.js';
 
 const unpackedDirectory = (work: string, name: string, version: string): string =>
@@ -30,10 +30,12 @@ async function withFreshLists(work: string, download: (apt: PrivateApt) => Promi
   }
 }
 
-async function onlyFile(directory: string, suffix: string): Promise<string> {
-  const file = (await readdir(directory)).find((name) => name.endsWith(suffix));
+async function onlyFile(directory: string, suffix: string | RegExp): Promise<string> {
+  const file = (await readdir(directory)).find((name) =>
+    typeof suffix === 'string' ? name.endsWith(suffix) : suffix.test(name),
+  );
   if (file === undefined)
-    throw new KcareError('ARCHIVE_UNAVAILABLE', `The archive delivered no ${suffix} file.`);
+    throw new KcareError('ARCHIVE_UNAVAILABLE', `The archive delivered no ${String(suffix)} file.`);
   return path.join(directory, file);
 }
 
@@ -78,47 +80,137 @@ export async function unpackSource(work: string, name: string, version: string):
   return tree;
 }
 
-/** An archive may list sources that it no longer delivers: the first of `versions` that cannot be had. */
-async function firstGone(
+const upstreamDirectory = (work: string, name: string, version: string): string =>
+  `${sourceDirectory(work, name, version)}_upstream`;
+
+/** The unpacked upstream tarball of a source package, without the distribution's patches. Cached like unpackBinary. */
+async function unpackUpstream(work: string, name: string, version: string): Promise<string> {
+  const final = upstreamDirectory(work, name, version);
+  const tree = path.join(final, 'tree');
+  if (existsSync(final)) return tree;
+  await withLock(path.join(work, 'source'), () =>
+    makeDirectoryOnce(final, async (directory) => {
+      const downloads = path.join(work, 'downloads', `${name}_${version}_upstream`);
+      await makeDirectoryOnce(downloads, (files) =>
+        withFreshLists(work, (apt) => apt.downloadUpstream(name, version, files)),
+      );
+      const unpacked = path.join(directory, 'tree');
+      await mkdir(unpacked);
+      const tarball = await onlyFile(downloads, /\.orig\.tar\.\w+$/);
+      await run('tar', ['-xf', tarball, '-C', unpacked, '--strip-components=1', '--no-same-owner']);
+    }),
+  );
+  return tree;
+}
+
+/**
+ * The tree that fixed functions are taken from: the source package or, where the archive lists it but does not deliver
+ * it, upstream's tarball.
+ */
+export async function unpackFixedSource(
   work: string,
-  source: string,
-  versions: readonly string[],
-): Promise<string | undefined> {
-  for (const version of versions) {
+  name: string,
+  version: string,
+): Promise<{ readonly tree: string; readonly isUpstream: boolean }> {
+  if (existsSync(upstreamDirectory(work, name, version)))
+    return { tree: await unpackUpstream(work, name, version), isUpstream: true };
+  try {
+    return { tree: await unpackSource(work, name, version), isUpstream: false };
+  } catch (error) {
+    if (!(error instanceof KcareError)) throw error;
     try {
-      await unpackSource(work, source, version);
-    } catch (error) {
-      if (error instanceof KcareError) return version;
+      return { tree: await unpackUpstream(work, name, version), isUpstream: true };
+    } catch {
       throw error;
     }
   }
-  return undefined;
 }
 
-/** The pair of versions to build from: the wanted one if it is cached or in the archive, else the nearest. */
+/** Versions of which the archive has the binary package and its source, lowest first; its lists are fetched anew. */
+export async function archiveVersions(
+  work: string,
+  packages: { readonly source: string; readonly binary: string },
+): Promise<string[]> {
+  return withLock(path.join(work, 'binary'), async () => {
+    const apt = await PrivateApt.open(work);
+    await apt.update();
+    const { source, binary } = await apt.versions(packages.source, packages.binary);
+    return binary.filter((version) => source.includes(version)).sort(compareVersions);
+  });
+}
+
+/** The pair with exactly `wanted.runs`; the fixed version may be another one. Throws ARCHIVE_UNAVAILABLE. */
+export async function exactVersion(
+  work: string,
+  packages: { readonly source: string; readonly binary: string },
+  wanted: { readonly runs: string; readonly fixed: string },
+  folder?: string,
+): Promise<VersionPair> {
+  if (compareVersions(wanted.runs, wanted.fixed) >= 0)
+    return { runs: wanted.runs, fixed: wanted.fixed, substituted: false };
+  const pair = await availableVersions(work, packages, wanted, folder);
+  if (pair.runs === wanted.runs) return pair;
+  throw new KcareError(
+    'ARCHIVE_UNAVAILABLE',
+    `The archive does not hold ${packages.binary} ${wanted.runs} with its source.`,
+  );
+}
+
+/** An archive may list sources that it no longer delivers: the version of the pair that cannot be had. */
+async function firstGone(
+  work: string,
+  source: string,
+  { runs, fixed }: VersionPair,
+): Promise<string | undefined> {
+  const isGone = async (unpack: () => Promise<unknown>): Promise<boolean> => {
+    try {
+      await unpack();
+      return false;
+    } catch (error) {
+      if (error instanceof KcareError) return true;
+      throw error;
+    }
+  };
+  if (await isGone(() => unpackFixedSource(work, source, fixed))) return fixed;
+  return (await isGone(() => unpackSource(work, source, runs))) ? runs : undefined;
+}
+
+/**
+ * The pair of versions to build from: the wanted one if it is cached or in the archive, else the nearest. With a
+ * `folder` of fixed sources the archive need not have the fixed version.
+ */
 export async function availableVersions(
   work: string,
   packages: { readonly source: string; readonly binary: string },
   wanted: { readonly runs: string; readonly fixed: string },
+  folder?: string,
 ): Promise<VersionPair> {
-  const cached = [
-    unpackedDirectory(work, packages.binary, wanted.runs),
-    sourceDirectory(work, packages.source, wanted.runs),
-    sourceDirectory(work, packages.source, wanted.fixed),
-  ].every((directory) => existsSync(directory));
-  if (cached) return { runs: wanted.runs, fixed: wanted.fixed, substituted: false };
+  const { source, binary } = packages;
+  const isCached = (...directories: string[]): boolean =>
+    directories.some((directory) => existsSync(directory));
+  if (
+    isCached(unpackedDirectory(work, binary, wanted.runs)) &&
+    isCached(sourceDirectory(work, source, wanted.runs)) &&
+    (folder !== undefined ||
+      isCached(sourceDirectory(work, source, wanted.fixed), upstreamDirectory(work, source, wanted.fixed)))
+  )
+    return { runs: wanted.runs, fixed: wanted.fixed, substituted: false };
   return withLock(path.join(work, 'binary'), async () => {
     const apt = await PrivateApt.open(work);
     if (!apt.isUpdated) await apt.update();
-    let available = await apt.versions(packages.source, packages.binary);
+    const list = async (): Promise<AvailableVersions> => {
+      const listed = await apt.versions(source, binary);
+      return folder === undefined ? listed : { ...listed, source: [...listed.source, wanted.fixed] };
+    };
+    let available = await list();
     let pair = chooseVersions(wanted, available);
     if (pair === undefined || pair.substituted) {
       await apt.update();
-      available = await apt.versions(packages.source, packages.binary);
+      available = await list();
       pair = chooseVersions(wanted, available);
     }
-    while (pair?.substituted === true) {
-      const gone = await firstGone(work, packages.source, [pair.fixed, pair.runs]);
+    while (pair?.substituted === true && folder === undefined) {
+      const gone = await firstGone(work, source, pair);
       if (gone === undefined) break;
       available = { ...available, source: available.source.filter((version) => version !== gone) };
       pair = chooseVersions(wanted, available);
@@ -126,7 +218,7 @@ export async function availableVersions(
     if (pair !== undefined) return pair;
     throw new KcareError(
       'ARCHIVE_UNAVAILABLE',
-      `The archive holds no two versions of ${packages.source} with ${packages.binary} to build a patch from.`,
+      `The archive holds no two versions of ${source} with ${binary} to build a patch from.`,
     );
   });
 }

@@ -33,9 +33,19 @@ export type Reference =
   /** A symbol of another translation unit or object. */
   | { readonly kind: 'external'; readonly name: string }
   /** A place in a code section of this unit. */
-  | { readonly kind: 'code'; readonly section: ElfSection; readonly offset: number }
+  | {
+      readonly kind: 'code';
+      readonly section: ElfSection;
+      readonly offset: number;
+      readonly symbol: ElfSymbol;
+    }
   /** A datum of this unit: a place in a section that is not code. */
-  | { readonly kind: 'data'; readonly section: ElfSection; readonly offset: number; readonly name: string }
+  | {
+      readonly kind: 'data';
+      readonly section: ElfSection;
+      readonly offset: number;
+      readonly symbol: ElfSymbol;
+    }
   /** A string or constant in a section that the linker merges. */
   | { readonly kind: 'constant'; readonly bytes: Uint8Array; readonly alignment: number };
 
@@ -130,10 +140,9 @@ export class CodeObject {
       return { reference, addend: isSection ? -distanceToEnd : addend };
     }
     if ((section.flags & sectionFlag.execute) !== 0) {
-      return { reference: { kind: 'code', section, offset: symbol.value }, addend };
+      return { reference: { kind: 'code', section, offset: symbol.value, symbol }, addend };
     }
-    const name = symbol.type === 'section' ? section.name : symbol.name;
-    return { reference: { kind: 'data', section, offset: symbol.value, name }, addend };
+    return { reference: { kind: 'data', section, offset: symbol.value, symbol }, addend };
   }
 
   /** A text that is equal for references to the same thing in two compiles of the same unit. */

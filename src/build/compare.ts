@@ -1,6 +1,15 @@
 // Compares two compiles of one unit, function by function, relocation by relocation.
-import { sectionFlag } from '../elf/index.js';
-import { digest, isDataSection, isReadOnly, type CodeObject, type ObjectFunction } from './code-object.js';
+import { sectionFlag, sectionType } from '../elf/index.js';
+import {
+  baseName,
+  digest,
+  isDataSection,
+  isReadOnly,
+  type CodeObject,
+  type ObjectFunction,
+} from './code-object.js';
+import { exceptionIdentity } from './frame-entries.js';
+import { convertedNames, isMark } from './patch-hooks.js';
 import type { Refusals } from './result.js';
 
 export interface Comparison {
@@ -25,7 +34,7 @@ function fingerprint(object: CodeObject, part: ObjectFunction): string {
   const references = part.relocations.map(
     (relocation) => `${relocation.offset} ${object.identity(relocation)}`,
   );
-  return `${digest(bytes)}\n${references.join('\n')}`;
+  return `${digest(bytes)}\n${references.join('\n')}\n${exceptionIdentity(object, part)}`;
 }
 
 function byBaseName(object: CodeObject): Map<string, ObjectFunction[]> {
@@ -71,19 +80,24 @@ export function compareObjects(original: CodeObject, patched: CodeObject, refusa
       added.push(...fresh.slice(pairs));
     }
   }
+  const changes = [...changed.map((pair) => pair.patched), ...added];
+  compareRunAtLoad(original, patched, changes, refusals);
   return { changed, added, removed };
 }
 
 /** Data that both have must be equal, unless it is constant, private and without relocations: then it is copied. */
 function compareData(original: CodeObject, patched: CodeObject, refusals: Refusals): void {
   const before = new Map<string, Set<string>>();
+  const sizes = new Map<string, number>();
+  const converted = convertedNames(original, patched);
   for (const section of original.elf.sections.filter(isDataSection)) {
+    sizes.set(original.sectionIdentity(section), section.size);
     const identity = original.sectionIdentity(section);
     before.set(identity, (before.get(identity) ?? new Set()).add(original.contentIdentity(section)));
   }
   for (const section of patched.elf.sections.filter(isDataSection)) {
     const old = before.get(patched.sectionIdentity(section));
-    if (!old || old.has(patched.contentIdentity(section))) continue;
+    if (!old || old.has(patched.contentIdentity(section)) || isMark(section)) continue;
     const isPublic = patched.symbols.some(
       (symbol) => symbol.sectionIndex === section.index && symbol.binding !== 'local',
     );
@@ -97,7 +111,66 @@ function compareData(original: CodeObject, patched: CodeObject, refusals: Refusa
       /^\.(?:data|bss|rodata|tdata|tbss)(?:\.rel)?(?:\.ro)?(?:\.local)?\./,
       '',
     );
+    const isSameSize = sizes.get(patched.sectionIdentity(section)) === section.size;
+    // An update function writes what the new code wants there, into the place that is there.
+    if (!isReadOnly(section) && !isThreadLocal && isSameSize && converted.has(baseName(name))) continue;
     const what = isThreadLocal ? 'thread-local data' : 'initial contents or size of the data';
     refusals.add('CHANGED_DATA', `${what} of ${name} changed; running processes hold it already`);
   }
+}
+
+/**
+ * What the loader calls when it loads an object, it has called already in running processes: constructors, and the
+ * resolvers of indirect functions. Destructors that are new would never be called.
+ */
+function compareRunAtLoad(
+  original: CodeObject,
+  patched: CodeObject,
+  changes: readonly ObjectFunction[],
+  refusals: Refusals,
+): void {
+  const before = calledAtLoad(original);
+  for (const [name, kind] of calledAtLoad(patched)) {
+    const isNew = !before.has(name);
+    if (!isNew && !changes.some((part) => parentName(part) === name)) continue;
+    if (!isNew && kind === 'destructor') continue;
+    const when = isNew
+      ? 'would not be called in running processes'
+      : 'has done its work in running processes';
+    refusals.add('RUN_AT_LOAD', `${name} is a ${kind}; it ${when}`, name);
+  }
+  for (const { base } of changes.filter((part) => constructsObjects.test(part.base))) {
+    const message = `${base} constructs static objects; it has done its work in running processes`;
+    refusals.add('RUN_AT_LOAD', message, base);
+  }
+}
+
+/** Functions of GCC and Clang that construct the static objects of a unit of C++; constructors call them. */
+const constructsObjects = /^(?:_Z\d+__static_initialization_and_destruction_0|__cxx_global_var_init)/;
+
+const loadTables = new Map<number, string>([
+  [sectionType.initArray, 'constructor'],
+  [sectionType.preinitArray, 'constructor'],
+  [sectionType.finiArray, 'destructor'],
+]);
+
+/** Base names of such functions. */
+function calledAtLoad(object: CodeObject): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const section of object.elf.sections) {
+    const kind = loadTables.get(section.type);
+    if (kind === undefined) continue;
+    for (const relocation of object.relocations(section)) {
+      const { reference, addend } = object.resolve(relocation);
+      if (reference.kind !== 'code') continue;
+      const called = object.functionAt(reference.section, reference.offset + addend);
+      if (called) found.set(called.base, kind);
+    }
+  }
+  for (const { type, sectionIndex, value } of object.symbols) {
+    const section = type === 'ifunc' ? object.elf.sections[sectionIndex] : undefined;
+    const resolver = section && object.functionAt(section, value);
+    if (resolver) found.set(resolver.base, 'resolver of an indirect function');
+  }
+  return found;
 }

@@ -3,7 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import type { CompileCommand, ConfiguredTree } from './configure.js';
+import { directoryOf, type CompileCommand, type ConfiguredTree } from './configure.js';
 import { run } from './run.js';
 
 export interface CompiledUnit {
@@ -38,7 +38,17 @@ export async function compileUnit(
   compilerVersion ??= run(command.compiler, ['-v', '--version']);
   const flags = [...command.flags, ...extraFlags, '-g0', '-iquote', path.dirname(command.source)];
   const key = createHash('sha256')
-    .update(JSON.stringify([tree.key, tree.tree, await compilerVersion, command.compiler, flags, text]))
+    .update(
+      JSON.stringify([
+        tree.key,
+        tree.tree,
+        command.directory,
+        await compilerVersion,
+        command.compiler,
+        flags,
+        text,
+      ]),
+    )
     .digest('hex');
   const directory = path.join(work, 'objects', key.slice(0, 2));
   const base = path.join(directory, key);
@@ -51,7 +61,7 @@ export async function compileUnit(
       await run(
         command.compiler,
         [...flags, ...strictness, `-fopt-info-inline-optimized=${inlining}`, '-c', '-o', object, source],
-        { directory: tree.buildDirectory, environment: tree.environment },
+        { directory: directoryOf(tree, command), environment: tree.environment },
       );
       const notes = existsSync(inlining) ? await readFile(inlining, 'utf8') : '';
       await writeFile(`${base}.inlined`, parseInlining(notes).join('\n'));
@@ -72,14 +82,23 @@ export function parseInlining(notes: string): string[] {
   ].sort();
 }
 
+/** Whether the code is made only when everything is linked: then no compile of a unit shows it. */
+export const isLinkTimeOptimized = (flags: readonly string[]): boolean =>
+  /^-flto/.test(flags.findLast((flag) => /^-f(?:no-)?lto(?:=|$)/.test(flag)) ?? '');
+
+/** Path of the source of `command`. */
+export function sourceOf(tree: ConfiguredTree, command: CompileCommand): string {
+  return path.resolve(directoryOf(tree, command), command.source);
+}
+
 /** The source of `command` with its path and line numbers spelled as the command does. */
 export async function readUnitSource(tree: ConfiguredTree, command: CompileCommand): Promise<string> {
-  const text = await readFile(path.join(tree.buildDirectory, command.source), 'utf8');
+  const text = await readFile(sourceOf(tree, command), 'utf8');
   return `#line 1 ${JSON.stringify(command.source)}\n${text}`;
 }
 
 /** The commands that compile `file` (relative to the tree). */
 export function commandsFor(tree: ConfiguredTree, file: string): CompileCommand[] {
-  const wanted = path.join(tree.tree, file);
-  return tree.commands.filter(({ source }) => path.resolve(tree.buildDirectory, source) === wanted);
+  const wanted = path.resolve(tree.tree, file);
+  return tree.commands.filter((command) => sourceOf(tree, command) === wanted);
 }

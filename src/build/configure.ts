@@ -11,7 +11,9 @@ import { run } from './run.js';
 import { withLock } from './work-directory.js';
 
 export interface CompileCommand {
-  /** Source and object as the command spells them, relative to the build directory. */
+  /** Where it runs, relative to the build directory; there itself when absent. */
+  readonly directory?: string | undefined;
+  /** Source and object as the command spells them, relative to its directory. */
   readonly source: string;
   readonly object: string;
   readonly compiler: string;
@@ -23,7 +25,7 @@ export interface ConfiguredTree {
   /** Identifies version, flags and commands; equal keys mean equal trees. */
   readonly key: string;
   readonly tree: string;
-  /** Directory in which the compile commands run. */
+  /** Directory in which the compile commands run, but for those that name another. */
   readonly buildDirectory: string;
   readonly environment: Readonly<Record<string, string>>;
   readonly commands: readonly CompileCommand[];
@@ -32,7 +34,13 @@ export interface ConfiguredTree {
 const cacheSchema = z.object({
   environment: z.record(z.string(), z.string()),
   commands: z.array(
-    z.object({ source: z.string(), object: z.string(), compiler: z.string(), flags: z.array(z.string()) }),
+    z.object({
+      directory: z.string().optional(),
+      source: z.string(),
+      object: z.string(),
+      compiler: z.string(),
+      flags: z.array(z.string()),
+    }),
   ),
 });
 
@@ -66,6 +74,24 @@ export function parseCompileCommand(line: string): CompileCommand | undefined {
     else flags.push(word);
   }
   return compiler && source && object ? { source, object, compiler, flags } : undefined;
+}
+
+/** The compile commands in the output of `make -n`, begun in `start`, with the directories that make enters. */
+export function parseCompileCommands(output: string, start: string): CompileCommand[] {
+  const entered: string[] = [];
+  return output.split('\n').flatMap((line) => {
+    const [, directory] = /^\S*make(?:\[\d+\])?: Entering directory '(.*)'$/.exec(line) ?? [];
+    if (directory !== undefined) entered.push(path.relative(start, directory));
+    else if (/^\S*make(?:\[\d+\])?: Leaving directory '/.test(line)) entered.pop();
+    const command = parseCompileCommand(line);
+    const current = entered.at(-1) ?? '';
+    return command ? [{ ...command, ...(current !== '' && { directory: current }) }] : [];
+  });
+}
+
+/** Directory in which `command` runs. */
+export function directoryOf({ buildDirectory }: ConfiguredTree, { directory }: CompileCommand): string {
+  return path.resolve(buildDirectory, directory ?? '.');
 }
 
 async function distributionEnvironment(tree: string, recipe: Recipe): Promise<Record<string, string>> {
@@ -104,7 +130,7 @@ export async function configureTree(work: string, recipe: Recipe, version: strin
       const options = { directory: buildDirectory, environment };
       for (const command of recipe.build.configure) await run('sh', ['-ec', command], options);
       const output = await run('sh', ['-ec', recipe.build.commands], options);
-      const commands = output.split('\n').flatMap((line) => parseCompileCommand(line) ?? []);
+      const commands = parseCompileCommands(output, buildDirectory);
       if (commands.length === 0) {
         throw new KcareError('BUILD_TOOL_FAILED', `"${recipe.build.commands}" printed no compile command.`);
       }

@@ -3,24 +3,24 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { parseSource } from './c-source.js';
 import { CodeObject } from './code-object.js';
-import { compileUnit, readUnitSource } from './compile.js';
+import { compileUnit, readUnitSource, sourceOf } from './compile.js';
 import type { CompileCommand } from './configure.js';
 import { addressOf, correlate } from './correlate.js';
 import type { BuildContext } from './prepare-units.js';
+import type { ShippedObject } from './shipped-object.js';
 import { SymbolResolver, type FoundSymbol } from './symbol-resolver.js';
 import type { Unit } from './unit.js';
 
-/** Names that included functions refer to and that no operand and no table of the object gives. */
-function unknownNames(units: readonly Unit[], context: BuildContext): Map<string, string> {
+/** Names that included functions refer to and that no operand and no table of the object gives, each with a user. */
+export function unknownNames(units: readonly Unit[], shipped: ShippedObject): Map<string, string> {
   const unknown = new Map<string, string>();
   for (const unit of units) {
     const { changed, added } = unit.comparison;
     for (const part of [...changed.map(({ patched }) => patched), ...added]) {
       for (const relocation of part.relocations) {
         const { reference } = unit.patched.resolve(relocation);
-        if (reference.kind !== 'external') continue;
-        if (!SymbolResolver.isKnown(unit, context.shipped, reference.name))
-          unknown.set(reference.name, part.name);
+        if (reference.kind !== 'external' || reference.name === '') continue;
+        if (!SymbolResolver.isKnown(unit, shipped, reference.name)) unknown.set(reference.name, part.name);
       }
     }
   }
@@ -33,7 +33,7 @@ export async function findDefinitions(
   context: BuildContext,
 ): Promise<Map<string, FoundSymbol>> {
   const found = new Map<string, FoundSymbol>();
-  const unknown = unknownNames(units, context);
+  const unknown = unknownNames(units, context.shipped);
   if (unknown.size === 0) return found;
   const sources = await readSources(context);
   for (const [name, user] of unknown) {
@@ -60,12 +60,13 @@ export async function findDefinitions(
 async function readSources({ tree }: BuildContext): Promise<{ command: CompileCommand; text: string }[]> {
   const bySource = new Map<string, CompileCommand[]>();
   for (const command of tree.commands) {
-    bySource.set(command.source, [...(bySource.get(command.source) ?? []), command]);
+    const source = sourceOf(tree, command);
+    bySource.set(source, [...(bySource.get(source) ?? []), command]);
   }
   const texts = await Promise.all(
     [...bySource].map(async ([source, commands]) => {
       // Sources that the build itself generates may not be there yet.
-      const text = await readFile(path.join(tree.buildDirectory, source), 'utf8').catch(() => '');
+      const text = await readFile(source, 'utf8').catch(() => '');
       return commands.map((command) => ({ command, text }));
     }),
   );
@@ -84,6 +85,6 @@ async function findInUnit(
   if (!definition || !correlation || 'problem' in correlation) return undefined;
   const address = addressOf(definition, correlation.placement);
   if (address === undefined) return undefined;
-  const file = path.relative(tree.tree, path.resolve(tree.buildDirectory, command.source));
+  const file = path.relative(tree.tree, sourceOf(tree, command));
   return { address, size: definition.size, file };
 }

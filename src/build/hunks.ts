@@ -101,7 +101,8 @@ export function proveUnit(
       name,
       'object-bytes',
       `0x${address.toString(16)}, ${size} bytes: the code of ${file} (.text of ${text?.size ?? 0} bytes) ` +
-        `is in the object once, at 0x${placement.textAddress.toString(16)}; ${frame}`,
+        `is in the object ${placement.isUnique ? 'once, ' : ''}at 0x${placement.textAddress.toString(16)}; ${frame}`,
+      address,
     );
   }
 }

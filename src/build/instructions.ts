@@ -1,13 +1,22 @@
 // The few x86-64 instruction forms that decide how a relocated field may be used.
 // Encodings: Intel SDM volume 2; relaxations: x86-64 psABI, "Optimize GOTPCRELX Relocations".
 
-/** Whether the 4-byte field at `at` is the operand of a direct call, jump or conditional jump. */
-export function branchBefore(code: Uint8Array, at: number): boolean {
+/** What an instruction does with the 4-byte field that refers to a symbol. */
+export type Use =
+  /** Calls the symbol or jumps to it. */
+  | 'branch'
+  /** Calls or jumps to what a slot holds. */
+  | 'slot branch'
+  /** Anything else: a load from a slot or of an address. */
+  | 'value';
+
+/** The use of the field at `at`. */
+export function useOf(code: Uint8Array, at: number): Use {
   const [first, second] = [code[at - 2] ?? 0, code[at - 1] ?? 0];
-  if (second === 0xe8 || second === 0xe9) return true;
-  if (first === 0x0f && second >= 0x80 && second <= 0x8f) return true;
-  // Indirect call or jump through a slot.
-  return first === 0xff && (second === 0x15 || second === 0x25);
+  if (second === 0xe8 || second === 0xe9) return 'branch';
+  if (first === 0x0f && second >= 0x80 && second <= 0x8f) return 'branch';
+  if (first === 0xff && (second === 0x15 || second === 0x25)) return 'slot branch';
+  return 'value';
 }
 
 /**

@@ -1,12 +1,13 @@
 // Puts a unit's changed and new functions into the patch and reduces their relocations to the four kinds a patch may hold.
 import {
+  relocationName,
   relocationType,
-  sectionFlag,
   sectionType,
+  symbolVisibility,
   type ElfRelocation,
   type ElfSection,
+  type ElfSymbol,
 } from '../elf/index.js';
-import { relocationName } from '../elf/index.js';
 import {
   baseName,
   digest,
@@ -15,20 +16,27 @@ import {
   type ObjectFunction,
   type Reference,
 } from './code-object.js';
+import { parentName } from './compare.js';
+import { ExceptionTables } from './exception-tables.js';
+import type { PatchHook } from '../patchfile/index.js';
 import type { PatchImage, Place } from './patch-image.js';
-import { branchBefore, relaxLoad } from './instructions.js';
+import { relaxLoad, useOf, type Use } from './instructions.js';
 import type { Refusals } from './result.js';
-import type { Destination, SymbolResolver } from './symbol-resolver.js';
-import { originalDatum, originalOf, type Unit } from './unit.js';
+import type { ShippedObject } from './shipped-object.js';
+import { near, type Destination, type SymbolResolver } from './symbol-resolver.js';
+import { isThreadLocal, ThreadLocalLinker, type CodeInPatch } from './thread-local.js';
+import { checkCalls, newHooks } from './patch-hooks.js';
+import { operandIn } from './unit-proof.js';
+import { originalDatum, originalOf, type OriginalFunction, type Unit } from './unit.js';
 import type { UnwindBuilder } from './unwind.js';
 
-const { abs64, pc32, plt32, pc64, gotPcRel, gotPcRelX, rexGotPcRelX, gotTpOff } = relocationType;
+const { abs64, pc32, plt32, pc64, gotPcRel, gotPcRelX, rexGotPcRelX } = relocationType;
 
-interface Included {
-  readonly part: ObjectFunction;
+const directTypes: ReadonlySet<number> = new Set([pc32, plt32]);
+const slotTypes: ReadonlySet<number> = new Set([gotPcRel, gotPcRelX, rexGotPcRelX]);
+
+interface Included extends CodeInPatch {
   readonly place: Place;
-  readonly offset: number;
-  readonly bytes: Buffer;
   /** The function replaces one of the shipped object, whose address stands for it wherever its address is taken. */
   readonly replaces: boolean;
 }
@@ -36,13 +44,24 @@ interface Included {
 export class UnitLinker {
   private readonly included = new Map<string, Included>();
   private readonly copies = new Map<number, Place>();
+  private readonly threadLocal: ThreadLocalLinker;
+  private readonly exceptions: ExceptionTables;
 
   constructor(
     private readonly unit: Unit,
+    private readonly shipped: ShippedObject,
     private readonly image: PatchImage,
     private readonly resolver: SymbolResolver,
     private readonly refusals: Refusals,
-  ) {}
+  ) {
+    this.threadLocal = new ThreadLocalLinker(unit, shipped, image, resolver, refusals);
+    this.exceptions = new ExceptionTables(
+      unit.patched,
+      image,
+      (reference, user, addend) => this.destination(reference, 'value', user, addend),
+      refusals,
+    );
+  }
 
   private get object(): CodeObject {
     return this.unit.patched;
@@ -66,66 +85,88 @@ export class UnitLinker {
   /** Second pass, when all units have their places: relocations and unwind entries. */
   link(unwind: UnwindBuilder): void {
     for (const included of this.included.values()) {
-      for (const relocation of included.part.relocations) this.linkRelocation(included, relocation);
-      unwind.add(this.object, included.part, included.place);
+      this.linkFunction(included);
+      unwind.add(this.object, included.part, included.place, this.exceptions.for(included.part));
     }
+  }
+
+  /** Hooks that the unit marks, by the names of their functions in the patch. */
+  hooks(nameOf: (part: ObjectFunction) => string): PatchHook[] {
+    return newHooks(this.unit.original, this.object).flatMap(({ kind, function: target, undo }) => {
+      for (const part of [target, ...(undo ? [undo] : [])]) {
+        checkCalls(this.object, part, this.refusals);
+        if (this.included.get(part.name)?.replaces !== false) {
+          this.refusals.add(
+            'HOOK',
+            `${part.name} is no new function: a hook is one that only the patch has`,
+            part.name,
+          );
+          return [];
+        }
+      }
+      return [{ kind, function: nameOf(target), ...(undo && { undo: nameOf(undo) }) }];
+    });
   }
 
   placeOf(part: ObjectFunction): Place | undefined {
     return this.included.get(part.name)?.place;
   }
 
+  private linkFunction(included: Included): void {
+    const gone = new Set<number>();
+    for (const relocation of included.part.relocations) {
+      if (gone.has(relocation.offset)) continue;
+      if (!isThreadLocal(relocation)) {
+        this.linkRelocation(included, relocation);
+        continue;
+      }
+      const call = this.threadLocal.link(included, relocation);
+      if (call !== undefined) gone.add(call);
+    }
+  }
+
   private linkRelocation({ part, offset, bytes }: Included, relocation: ElfRelocation): void {
     const { reference, addend } = this.object.resolve(relocation);
     const at = relocation.offset;
-    const isBranch = branchBefore(bytes, at);
-    const destination = this.destination(reference, isBranch, part, addend);
+    const use = useOf(bytes, at);
+    const isThroughSlot = slotTypes.has(relocation.type);
+    if (!isThroughSlot && !directTypes.has(relocation.type)) {
+      const what = `${relocationName(relocation.type)} in ${part.name}`;
+      this.refusals.add('UNSUPPORTED_RELOCATION', `relocation ${what} is not supported`, part.name);
+      return;
+    }
+    const destination = this.destination(reference, use, part, addend);
     if (!destination) return;
-    switch (relocation.type) {
-      case pc32:
-      case plt32:
-        this.image.relocate('.text', offset + at, pc32, this.direct(destination, isBranch, part), addend);
-        return;
-      case gotPcRel:
-      case gotPcRelX:
-      case rexGotPcRelX: {
-        if (destination.kind === 'near') {
-          const moved = relaxLoad(bytes, at);
-          if (moved !== undefined) {
-            this.image.relocate('.text', offset + moved, pc32, destination.place, addend);
-            return;
-          }
-        }
-        const slot = destination.kind === 'slot' ? destination.slot : this.image.slot(destination.place);
-        this.image.relocate('.text', offset + at, pc32, slot, addend);
+    if (!isThroughSlot) {
+      this.image.relocate('.text', offset + at, pc32, this.direct(destination, use, part), addend);
+      return;
+    }
+    if (destination.kind === 'near') {
+      const moved = relaxLoad(bytes, at);
+      if (moved !== undefined) {
+        this.image.relocate('.text', offset + moved, pc32, destination.place, addend);
         return;
       }
-      case gotTpOff:
-        if (destination.kind === 'slot') {
-          this.image.relocate('.text', offset + at, pc32, destination.slot, addend);
-          return;
-        }
     }
-    const what = `${relocationName(relocation.type)} in ${part.name}`;
-    this.refusals.add('UNSUPPORTED_RELOCATION', `relocation ${what} is not supported`, part.name);
+    const slot = destination.kind === 'slot' ? destination.slot : this.image.slot(destination.place);
+    this.image.relocate('.text', offset + at, pc32, slot, addend);
   }
 
   /** Where a call or an address calculation goes; calls out of the object's reach take a stub. */
-  private direct(destination: Destination, isBranch: boolean, part: ObjectFunction): Place {
+  private direct(destination: Destination, use: Use, part: ObjectFunction): Place {
     if (destination.kind === 'near') return destination.place;
-    if (!isBranch) {
-      this.refusals.add(
-        'UNSUPPORTED_RELOCATION',
-        `${part.name} uses a foreign datum without its slot`,
-        part.name,
-      );
-    }
-    return destination.kind === 'slot' ? destination.slot : this.image.stub(destination.place);
+    if (destination.kind === 'foreign' && use === 'branch') return this.image.stub(destination.place);
+    this.refusals.add(
+      'UNSUPPORTED_RELOCATION',
+      `${part.name} uses a foreign datum without its slot`,
+      part.name,
+    );
+    return destination.kind === 'slot' ? destination.slot : destination.place;
   }
 
   private destination(
     reference: Reference,
-    isBranch: boolean,
+    use: Use,
     user: ObjectFunction,
     addend: number,
   ): Destination | undefined {
@@ -133,18 +174,17 @@ export class UnitLinker {
       case 'constant':
         return near(this.image.constant(reference.bytes, reference.alignment));
       case 'external':
-        return this.resolver.external(this.unit, reference.name, isBranch, user.name);
+        return this.resolver.external(this.unit, reference.name, use);
       case 'code':
-        return this.code(reference.section, reference.offset, isBranch, user, addend);
+        return this.code(reference, use, user, addend);
       case 'data':
-        return this.data(reference, user);
+        return this.data(reference, use, user);
     }
   }
 
   private code(
-    section: ElfSection,
-    offset: number,
-    isBranch: boolean,
+    { section, offset, symbol }: Pick<Reference & { kind: 'code' }, 'section' | 'offset' | 'symbol'>,
+    use: Use,
     user: ObjectFunction | undefined,
     addend: number,
   ): Destination | undefined {
@@ -157,17 +197,45 @@ export class UnitLinker {
       );
       return undefined;
     }
+    if (symbol.type === 'ifunc') return this.indirect(target, symbol, use, user);
     const included = this.included.get(target.name);
-    const isOwn = user === undefined || target.name === user.name || target.base === `${user.base}.cold`;
-    if (included && (isBranch || isOwn)) return near(included.place);
+    const isInside = offset !== target.offset || addend !== -4;
+    const isPart = user === undefined || parentName(target) === parentName(user);
+    if (included && isPart && (isInside || user === undefined)) return near(included.place);
+    if (isInterposable(symbol)) {
+      const chosen = this.resolver.interposable(symbol.name, use);
+      if (chosen) return chosen;
+    }
+    if (included && use !== 'value') return near(included.place);
     if (included && !included.replaces) {
       // R7: a pointer into the patch could outlive it.
       const message = `the address of the new function ${target.name} is taken; it would outlive an unload`;
       this.refusals.add('UNRESOLVED_SYMBOL', message, target.name);
       return undefined;
     }
-    const stub = isBranch && target.symbol.binding !== 'local' ? this.resolver.stub(target.name) : undefined;
-    if (stub && addend === -4) return near(stub);
+    const original = this.original(target, user);
+    return original && near(this.image.objectSymbol(target.name, original.address, original.size, true));
+  }
+
+  /** An indirect function of the unit, whose resolver is `target`; the loader asked it, and we never do. */
+  private indirect(
+    target: ObjectFunction,
+    { name }: ElfSymbol,
+    use: Use,
+    user: ObjectFunction | undefined,
+  ): Destination | undefined {
+    const original = this.original(target, user);
+    const chosen =
+      this.resolver.interposable(name, use) ??
+      (original && this.resolver.indirect(name, original.address, use));
+    if (!chosen) {
+      const message = `the object has no slot for the indirect function ${name}, so what the process chose is not known`;
+      this.refusals.add('UNRESOLVED_SYMBOL', message, user?.name);
+    }
+    return chosen;
+  }
+
+  private original(target: ObjectFunction, user: ObjectFunction | undefined): OriginalFunction | undefined {
     const original = originalOf(this.unit, target);
     if (original === undefined || original === 'ambiguous') {
       const reason = original ? 'cannot be told from its copies' : 'is not in the shipped object';
@@ -178,11 +246,16 @@ export class UnitLinker {
       target.name,
       'object-bytes',
       `part of ${this.unit.file} at 0x${original.address.toString(16)}`,
+      original.address,
     );
-    return near(this.image.objectSymbol(target.name, original.address, original.size, true));
+    return original;
   }
 
-  private data(reference: Reference & { kind: 'data' }, user: ObjectFunction): Destination | undefined {
+  private data(
+    reference: Reference & { kind: 'data' },
+    use: Use,
+    user: ObjectFunction,
+  ): Destination | undefined {
     const { section } = reference;
     const symbol = this.object.symbols.find(
       (candidate) =>
@@ -190,16 +263,12 @@ export class UnitLinker {
         candidate.type === 'object' &&
         candidate.value === reference.offset,
     );
-    if ((section.flags & sectionFlag.tls) !== 0) {
-      this.refusals.add(
-        'UNSUPPORTED_RELOCATION',
-        `${user.name} uses thread-local data of its unit`,
-        user.name,
-      );
-      return undefined;
+    if (symbol && isInterposable(symbol)) {
+      const chosen = this.resolver.interposable(symbol.name, use);
+      if (chosen) return chosen;
     }
     const name = symbol ? baseName(symbol.name) : undefined;
-    const original = name === undefined ? undefined : originalDatum(this.unit, name, baseName);
+    const original = name === undefined ? undefined : originalDatum(this.unit, name, user);
     if (isReadOnly(section)) {
       const isSame =
         typeof original === 'object' &&
@@ -220,10 +289,16 @@ export class UnitLinker {
       (candidate) =>
         candidate.type === 'object' && candidate.sectionIndex !== 0 && baseName(candidate.name) === name,
     );
-    const exported = symbol && this.resolver.defined(symbol.name);
-    if (exported) return near(exported);
+    const exported = symbol && this.resolver.defined(symbol.name, use);
+    if (exported) return exported;
     if (stockHasIt) {
       const message = `the address of ${name ?? section.name} cannot be read from the shipped code`;
+      this.refusals.add('UNRESOLVED_SYMBOL', message, user.name);
+      return undefined;
+    }
+    if (name !== undefined && describesClass.test(name)) {
+      // R7: objects and exceptions of the class would lead into the patch and outlive it.
+      const message = `${name} describes a class that the object does not have; its objects would outlive an unload`;
       this.refusals.add('UNRESOLVED_SYMBOL', message, user.name);
       return undefined;
     }
@@ -232,7 +307,9 @@ export class UnitLinker {
   }
 
   private objectDatum({ name, address, size }: { name: string; address: number; size: number }): Place {
-    this.resolver.prove(name, 'operand', `datum of ${this.unit.file} at 0x${address.toString(16)}`);
+    const operand = operandIn(this.unit, this.shipped, address);
+    const detail = `datum of ${this.unit.file} at 0x${address.toString(16)}`;
+    this.resolver.prove(name, 'operand', detail, address, operand);
     return this.image.objectSymbol(name, address, size, false);
   }
 
@@ -256,8 +333,8 @@ export class UnitLinker {
       const isTable = relocation.type === pc32 && reference.kind === 'code';
       const destination =
         reference.kind === 'code'
-          ? this.code(reference.section, reference.offset, isTable, isTable ? undefined : user, addend)
-          : this.destination(reference, false, user, addend);
+          ? this.code(reference, isTable ? 'branch' : 'value', isTable ? undefined : user, addend)
+          : this.destination(reference, 'value', user, addend);
       if (!destination) continue;
       if (destination.kind !== 'near' || ![abs64, pc32, pc64].some((type) => type === relocation.type)) {
         this.refusals.add('UNSUPPORTED_RELOCATION', `${section.name} refers to a foreign symbol`, user.name);
@@ -270,7 +347,13 @@ export class UnitLinker {
   }
 }
 
-const near = (place: Place): Destination => ({ kind: 'near', place });
+/** Virtual tables and type information: Itanium C++ ABI, 5.1.4.1. */
+const describesClass = /^_ZT[VTCI]/;
+
+/** The object itself leaves it to the loader whose definition counts. */
+function isInterposable({ binding, visibility }: ElfSymbol): boolean {
+  return binding !== 'local' && visibility === symbolVisibility.default;
+}
 
 function sameBytes(bytes: Uint8Array, section: ElfSection): boolean {
   return bytes.length === section.size && Buffer.compare(bytes, section.bytes) === 0;

@@ -17,6 +17,8 @@ const rewrittenRange = new Map<number, readonly [number, number]>([
   [relocationType.gotTpOff, [-3, 4]],
   [relocationType.tlsGd, [-4, 12]],
   [relocationType.tlsLd, [-3, 9]],
+  [relocationType.gotPc32TlsDesc, [-3, 4]],
+  [relocationType.tlsDescCall, [0, 2]],
 ]);
 
 export function maskCode(bytes: Uint8Array, relocations: readonly ElfRelocation[]): MaskedCode {

@@ -1,4 +1,5 @@
 // Collects sections, symbols and relocations of a patch while units are linked into it.
+import { KcareError } from '../base/errors.js';
 import { relocationType } from '../elf/index.js';
 import type {
   PatchRelocation,
@@ -16,6 +17,9 @@ export interface Place {
 
 const writtenOrder = ['.text', '.rodata', '.data', '.bss', '.eh_frame', '.kcare.got'] as const;
 
+/** More than vectors need; readers of patches accept no more. */
+const largestAlignment = 64;
+
 class SectionBuilder {
   private chunks: Uint8Array[] = [];
   size = 0;
@@ -23,7 +27,10 @@ class SectionBuilder {
 
   constructor(private readonly fill: number) {}
 
-  append(bytes: Uint8Array, alignment: number): number {
+  append(bytes: Uint8Array, wanted: number): number {
+    const alignment = Math.max(wanted, 1);
+    if (alignment > largestAlignment || !Number.isInteger(Math.log2(alignment)))
+      throw new KcareError('ELF_UNSUPPORTED', `an alignment of ${alignment} bytes cannot be kept in a patch`);
     this.alignment = Math.max(this.alignment, alignment);
     const padding = (alignment - (this.size % alignment)) % alignment;
     this.chunks.push(new Uint8Array(padding).fill(this.fill), bytes);
@@ -43,6 +50,7 @@ export class PatchImage {
   private readonly constants = new Map<string, Place>();
   private readonly slots = new Map<number, Place>();
   private readonly stubs = new Map<number, Place>();
+  private readonly threadSlots = new Map<string, Place>();
   readonly symbols: PatchSymbol[] = [];
   readonly relocations: PatchRelocation[] = [];
 
@@ -113,15 +121,37 @@ export class PatchImage {
     return place;
   }
 
+  /** A slot of the patch for thread-local data: constants, and words that are read from the process. */
+  threadSlot(name: string, words: readonly { readonly copy?: Place; readonly value: number }[]): Place {
+    let place = this.threadSlots.get(name);
+    if (!place) {
+      const bytes = Buffer.alloc(words.length * 8);
+      words.forEach(({ copy, value }, index) => {
+        if (!copy) bytes.writeBigInt64LE(BigInt(value), index * 8);
+      });
+      const offset = this.append('.kcare.got', bytes, 8);
+      words.forEach(({ copy, value }, index) => {
+        if (copy) this.relocate('.kcare.got', offset + index * 8, relocationType.copy, copy, value);
+      });
+      place = this.patchSymbol(`${name}.slot`, '.kcare.got', offset, bytes.length, false);
+      this.threadSlots.set(name, place);
+    }
+    return place;
+  }
+
   /** `jmp *slot(%rip)` for a function that may be farther than 2 GiB away. */
   stub(target: Place): Place {
-    let place = this.stubs.get(target.symbol);
+    return this.stubThrough(this.slot(target), this.nameOf(target));
+  }
+
+  /** The same through a slot that is there already. */
+  stubThrough(slot: Place, name: string): Place {
+    let place = this.stubs.get(slot.symbol);
     if (!place) {
-      const slot = this.slot(target);
       const offset = this.append('.text', Uint8Array.of(0xff, 0x25, 0, 0, 0, 0, 0x66, 0x90), 8);
       this.relocate('.text', offset + 2, relocationType.pc32, slot, -4);
-      place = this.patchSymbol(`${this.nameOf(target)}.stub`, '.text', offset, 8, true);
-      this.stubs.set(target.symbol, place);
+      place = this.patchSymbol(`${name}.stub`, '.text', offset, 8, true);
+      this.stubs.set(slot.symbol, place);
     }
     return place;
   }

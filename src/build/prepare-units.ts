@@ -3,16 +3,28 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { KcareError } from '../base/errors.js';
+import { packageRoot } from '../base/package-root.js';
+import { parseSource } from './c-source.js';
 import { CodeObject, digest } from './code-object.js';
-import { coldSuffix, compareObjects, parentName, type Comparison } from './compare.js';
-import { commandsFor, compileUnit, readUnitSource, sectionFlags } from './compile.js';
-import type { CompileCommand, ConfiguredTree } from './configure.js';
+import { compareUnit } from './compare-unit.js';
+import {
+  commandsFor,
+  compileUnit,
+  isLinkTimeOptimized,
+  readUnitSource,
+  sectionFlags,
+  sourceOf,
+} from './compile.js';
+import { directoryOf, type CompileCommand, type ConfiguredTree } from './configure.js';
 import { correlate } from './correlate.js';
 import type { Recipe } from './recipe.js';
 import type { Refusals } from './result.js';
+import type { ChangedSignature } from './signatures.js';
 import type { ShippedObject } from './shipped-object.js';
-import { replaceFunctions, type EditRequest } from './source-edit.js';
-import { checkTypes } from './source-types.js';
+import { replaceFunctions, replaceInclude, type EditRequest } from './source-edit.js';
+import { readHeaders } from './source-headers.js';
+import { checkMacros, macrosOf } from './source-macros.js';
+import { checkTypes } from './type-check.js';
 import type { Unit } from './unit.js';
 
 export interface BuildContext {
@@ -26,24 +38,48 @@ export interface BuildContext {
 
 /** One request for each source file, with all functions that the fixes name in it. */
 export function editRequests(recipe: Recipe): EditRequest[] {
-  const byFile = new Map<string, { functions: Set<string>; adds: Set<string> }>();
-  for (const { file, functions, adds } of recipe.cves) {
-    const request = byFile.get(file) ?? { functions: new Set(), adds: new Set() };
-    functions.forEach((name) => request.functions.add(name));
-    adds.forEach((name) => request.adds.add(name));
+  const byFile = new Map<
+    string,
+    { includedBy?: string | undefined; functions: Set<string>; adds: Set<string>; macros: Set<string> }
+  >();
+  for (const edit of recipe.cves.flatMap((fix) => [fix, ...fix.also])) {
+    const { file, includedBy } = edit;
+    const request = byFile.get(file) ?? {
+      includedBy,
+      functions: new Set(),
+      adds: new Set(),
+      macros: new Set(),
+    };
+    edit.functions.forEach((name) => request.functions.add(name));
+    edit.adds.forEach((name) => request.adds.add(name));
+    edit.macros.forEach((name) => request.macros.add(name));
     byFile.set(file, request);
   }
-  return [...byFile].map(([file, { functions, adds }]) => ({
+  const updatesOf = (file: string): string[] =>
+    recipe.cves
+      .flatMap((fix) => [fix, ...fix.also])
+      .flatMap((edit) => (edit.file === file ? (edit.update ?? []) : []));
+  return [...byFile].map(([file, { includedBy, functions, adds, macros }]) => ({
     file,
+    updates: [...new Set(updatesOf(file))],
+    includedBy,
     functions: [...functions],
     adds: [...adds].filter((name) => !functions.has(name)),
+    macros: [...macros],
   }));
 }
 
-/** The units that a request changes; [] when nothing changes or something speaks against it. */
-export async function prepareUnits(context: BuildContext, request: EditRequest): Promise<Unit[]> {
+/**
+ * The units that a request changes; [] when nothing changes or something speaks against it. `signatures` are those that
+ * all requests together change.
+ */
+export async function prepareUnits(
+  context: BuildContext,
+  request: EditRequest,
+  signatures: readonly ChangedSignature[],
+): Promise<Unit[]> {
   const { tree, fixedTree, refusals } = context;
-  const commands = commandsFor(tree, request.file);
+  const commands = commandsFor(tree, request.includedBy ?? request.file);
   const missing = [path.join(tree.tree, request.file), path.join(fixedTree, request.file)].some(
     (file) => !existsSync(file),
   );
@@ -52,9 +88,13 @@ export async function prepareUnits(context: BuildContext, request: EditRequest):
     refusals.add('NO_COMPILE_COMMAND', `${request.file} ${reason}`);
     return [];
   }
-  await checkTypes(context, request, commands[0]);
+  if (commands.some(({ flags }) => isLinkTimeOptimized(flags))) {
+    refusals.add('LINK_TIME_OPTIMIZATION', `${request.file} is compiled with -flto`);
+    return [];
+  }
   const placed = await placeCommands(context, request, commands);
-  const units = await Promise.all(placed.map((found) => prepareUnit(context, request, found)));
+  if (placed[0]) await checkTypes(context, request, placed[0].command);
+  const units = await Promise.all(placed.map((found) => prepareUnit(context, request, found, signatures)));
   return units.filter((unit) => unit !== undefined);
 }
 
@@ -95,76 +135,67 @@ async function prepareUnit(
   { work, tree, fixedTree, refusals }: BuildContext,
   request: EditRequest,
   { command, placement, inlined }: PlacedCommand,
+  signatures: readonly ChangedSignature[],
 ): Promise<Unit | undefined> {
   const oldText = await readFile(path.join(tree.tree, request.file), 'utf8');
   const newText = await readFile(path.join(fixedTree, request.file), 'utf8');
-  const edited = await replaceFunctions(oldText, newText, request, command.source, refusals);
-  if (edited === undefined) return undefined;
+  const file = path.join(tree.tree, request.file);
+  const spelling = request.includedBy ? path.relative(directoryOf(tree, command), file) : command.source;
+  const headers = await readHeaders(tree, fixedTree, command);
+  await checkTakenMacros(request, [oldText, ...headers.before], [newText, ...headers.after], refusals);
+  const edit = {
+    signatures: signatures.filter(({ isLocal, file: own }) => !isLocal || own === request.file),
+    headers: headers.after,
+  };
+  const text = await replaceFunctions(oldText, newText, request, spelling, refusals, edit);
+  if (text === undefined) return undefined;
+  const edited = request.includedBy
+    ? replaceInclude(await readFile(sourceOf(tree, command), 'utf8'), command.source, request.file, text)
+    : text;
+  if (edited === undefined) {
+    refusals.add('SOURCE_FUNCTION', `${request.includedBy ?? ''} does not include ${request.file}`);
+    return undefined;
+  }
   const original = await compileUnit(work, tree, command, await readUnitSource(tree, command), sectionFlags);
   let patched;
   try {
-    patched = await compileUnit(work, tree, command, edited, sectionFlags);
+    const { updates = [] } = request;
+    const text = [edited, ...updates].join('\n#line 1 "update.c"\n');
+    const header = updates.length > 0 ? ['-idirafter', path.join(packageRoot(), 'include')] : [];
+    patched = await compileUnit(work, tree, command, text, [...sectionFlags, ...header]);
   } catch (error) {
     if (!(error instanceof KcareError)) throw error;
     refusals.add('DOES_NOT_COMPILE', `${request.file} with the fixes: ${compilerErrors(error.message)}`);
     return undefined;
   }
-  const object = new CodeObject(patched.object);
-  const originalObject = new CodeObject(original.object);
-  const comparison = compareObjects(originalObject, object, refusals);
-  checkClones(request, placement.unit, originalObject, refusals);
-  checkInlining(request, comparison, inlined, original.inlined, refusals);
-  const { changed, added, removed } = comparison;
-  if (changed.length + added.length + removed.length === 0) return undefined;
-  return { file: request.file, patched: object, comparison, placement };
+  const compiles = {
+    placement,
+    inlined,
+    original: { object: new CodeObject(original.object), inlined: original.inlined },
+    patched: new CodeObject(patched.object),
+  };
+  return compareUnit(request.file, compiles, request.functions, refusals);
 }
 
-function compilerErrors(messages: string): string {
+async function checkTakenMacros(
+  request: EditRequest,
+  before: readonly string[],
+  after: readonly string[],
+  refusals: Refusals,
+): Promise<void> {
+  const { text, functions } = await parseSource(after[0] ?? '');
+  const names = new Set([...request.functions, ...request.adds]);
+  const definitions = [
+    ...functions.filter(({ name }) => names.has(name)),
+    ...macrosOf(text).filter(({ name }) => request.macros.includes(name)),
+  ];
+  const taken = new Map<string, string>();
+  for (const { name, start, end } of definitions)
+    taken.set(name, `${taken.get(name) ?? ''}\n${text.slice(start, end)}`);
+  checkMacros(request, { before, after, taken }, refusals);
+}
+
+export function compilerErrors(messages: string): string {
   const errors = [...messages.matchAll(/\berror: .*/g)].map(([line]) => line);
   return (errors.length > 0 ? errors : ['the compiler failed']).slice(0, 5).join('; ');
-}
-
-/**
- * The comparison sees inlining as it is with section flags. Where the distribution's flags inline an edited function
- * into one that does not change, the old code would live on there.
- */
-export function checkInlining(
-  request: EditRequest,
-  comparison: Comparison,
-  stock: readonly string[],
-  withSections: readonly string[],
-  refusals: Refusals,
-): void {
-  const replaced = new Set(comparison.changed.map(({ original }) => parentName(original)));
-  const edited = new Set([...request.functions, ...replaced]);
-  for (const pair of stock) {
-    const [callee = '', caller = ''] = pair.split(' ').map((name) => name.replace(/\..*$/, ''));
-    if (!edited.has(callee) || replaced.has(caller) || edited.has(caller) || withSections.includes(pair))
-      continue;
-    refusals.add(
-      'INLINED_ELSEWHERE',
-      `${callee} is inlined into ${caller}, which the patch leaves alone`,
-      callee,
-    );
-  }
-}
-
-/** Copies that only the distribution's flags make of an edited function would keep the old code. */
-function checkClones(
-  request: EditRequest,
-  stock: CodeObject,
-  withSections: CodeObject,
-  refusals: Refusals,
-): void {
-  const known = new Set(withSections.functions.map(({ base }) => base));
-  for (const part of stock.functions) {
-    const source = part.base.replace(/\..*$/, '');
-    if (!request.functions.includes(source) || known.has(part.base) || part.base.endsWith(coldSuffix))
-      continue;
-    refusals.add(
-      'INLINED_ELSEWHERE',
-      `the copy ${part.name} cannot be compared: section flags do not make it`,
-      source,
-    );
-  }
 }

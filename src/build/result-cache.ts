@@ -4,8 +4,9 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
-import type { Refusal, RefusalCode } from './result.js';
-import { packageRoot } from './work-directory.js';
+import type { RefusalCode } from './refusal-table.js';
+import type { Refusal } from './result.js';
+import { packageRoot } from '../base/package-root.js';
 
 export interface KeptResult {
   readonly outcome: 'built' | 'refused' | 'unchanged';

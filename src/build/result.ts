@@ -1,22 +1,6 @@
 // What a build gives back: a patch, or all reasons why there is none.
 import type { Patch } from '../patchfile/index.js';
-
-/** Why something cannot be patched safely. */
-export type RefusalCode =
-  | 'SOURCE_FUNCTION'
-  | 'CHANGED_SIGNATURE'
-  | 'CHANGED_TYPE'
-  | 'CHANGED_DATA'
-  | 'NO_COMPILE_COMMAND'
-  | 'DOES_NOT_COMPILE'
-  | 'INLINED_ELSEWHERE'
-  | 'NOT_FOUND_IN_OBJECT'
-  | 'AMBIGUOUS'
-  | 'TOO_SHORT'
-  | 'JUMP_CROSSES_PAGE'
-  | 'UNRESOLVED_SYMBOL'
-  | 'UNSUPPORTED_RELOCATION'
-  | 'UNWIND_TABLE';
+import type { RefusalCode } from './refusal-table.js';
 
 export interface Refusal {
   readonly code: RefusalCode;

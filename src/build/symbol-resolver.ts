@@ -1,7 +1,9 @@
 // Decides where symbols of other units and other objects live, preferring what the shipped object itself uses.
-import type { SymbolProof } from '../patchfile/index.js';
+import type { OperandProof, SymbolProof } from '../patchfile/index.js';
+import type { Use } from './instructions.js';
 import type { PatchImage, Place } from './patch-image.js';
 import type { ShippedObject } from './shipped-object.js';
+import { operandProof } from './unit-proof.js';
 import type { Unit } from './unit.js';
 
 export type Destination =
@@ -18,6 +20,8 @@ export interface FoundSymbol {
   readonly size: number;
   readonly file: string;
 }
+
+export const near = (place: Place): Destination => ({ kind: 'near', place });
 
 const hexadecimal = (address: number): string => `0x${address.toString(16)}`;
 
@@ -40,36 +44,72 @@ export class SymbolResolver {
       shipped.defined.has(name) ||
       shipped.stubsByName.has(name) ||
       shipped.slotsByName.has(name) ||
-      shipped.threadSlots.has(name)
+      shipped.threadLocal.has(name) ||
+      [...shipped.threadSlots.values()].some(({ symbol }) => symbol?.name === name)
     );
   }
 
-  external(unit: Unit, name: string, isBranch: boolean, user: string): Destination {
-    const use = unit.placement.externals.get(name) ?? {};
-    const threadSlot = use.threadSlot ?? this.shipped.threadSlots.get(name)?.address;
-    if (threadSlot !== undefined)
-      return this.slotPlace(name, threadSlot, `thread-local slot, used by ${user}`);
+  /** A symbol that another unit or object defines. */
+  external(unit: Unit, name: string, use: Use): Destination {
+    const shipped = unit.placement.externals.get(name) ?? {};
     const stub =
-      use.stub ?? (use.address === undefined ? this.shipped.stubsByName.get(name)?.address : undefined);
-    const slot = use.slot ?? this.shipped.slotsByName.get(name)?.address;
-    if (isBranch && stub !== undefined) return { kind: 'near', place: this.stubPlace(name, stub) };
-    if (use.address !== undefined) {
-      this.prove(name, 'operand', `${hexadecimal(use.address)}, from ${unit.file}`);
-      return { kind: 'near', place: this.objectPlace(name, use.address) };
+      shipped.stub ??
+      (shipped.address === undefined ? this.shipped.stubsByName.get(name)?.address : undefined);
+    if (use === 'branch' && stub !== undefined) return near(this.stubPlace(name, stub));
+    if (shipped.address !== undefined) {
+      const at = unit.placement.operands.externals.get(name);
+      this.prove(
+        name,
+        'operand',
+        `${hexadecimal(shipped.address)}, from ${unit.file}`,
+        shipped.address,
+        at === undefined ? undefined : operandProof(this.shipped, at, shipped.address),
+      );
+      return near(this.objectPlace(name, shipped.address));
     }
-    if (!isBranch && slot !== undefined) return this.slotPlace(name, slot, 'slot of the object');
-    const defined = this.defined(name);
-    if (defined) return { kind: 'near', place: defined };
+    if (shipped.slot !== undefined && !this.shipped.slotsByName.has(name))
+      return this.throughSlot(name, shipped.slot, use);
+    const interposable = this.interposable(name, use);
+    if (interposable) return interposable;
+    const defined = this.defined(name, use);
+    if (defined) return defined;
     const found = this.found.get(name);
     if (found) {
-      this.prove(name, 'object-bytes', `part of ${found.file} at ${hexadecimal(found.address)}`);
-      return { kind: 'near', place: this.image.objectSymbol(name, found.address, found.size, true) };
-    }
-    if (slot !== undefined) {
-      const version = this.shipped.slotsByName.get(name)?.symbol.version ?? '';
-      return this.foreign(name, version);
+      this.prove(
+        name,
+        'object-bytes',
+        `part of ${found.file} at ${hexadecimal(found.address)}`,
+        found.address,
+      );
+      return near(this.image.objectSymbol(name, found.address, found.size, true));
     }
     return this.foreign(name, '');
+  }
+
+  /**
+   * A symbol for which the process may have chosen another definition than the object's: by a stub or slot of the
+   * object, which the loader bound, or by a search as the loader makes it. Undefined where the object's own is meant.
+   */
+  interposable(name: string, use: Use): Destination | undefined {
+    const stub = this.shipped.stubsByName.get(name);
+    if (use === 'branch' && stub) return near(this.stubPlace(name, stub.address));
+    const slot = this.shipped.slotsByName.get(name);
+    if (slot) {
+      // A slot that is bound at the first call holds no address of a function before.
+      const isLater = slot.kind === 'function' && !this.shipped.binding.isEager;
+      return isLater && use === 'value'
+        ? this.foreign(name, slot.symbol.version)
+        : this.throughSlot(name, slot.address, use);
+    }
+    const { isProgram, isSymbolic } = this.shipped.binding;
+    const exported = isProgram || isSymbolic ? undefined : this.shipped.exported.get(name);
+    return exported && this.foreign(name, exported.version);
+  }
+
+  private throughSlot(name: string, address: number, use: Use): Destination {
+    this.prove(name, 'got', `slot of the object at ${hexadecimal(address)}`, address);
+    const slot = this.image.objectSymbol(`${name}.got`, address, 8, false);
+    return use === 'branch' ? near(this.image.stubThrough(slot, name)) : { kind: 'slot', slot };
   }
 
   private foreign(name: string, version: string): Destination {
@@ -79,18 +119,21 @@ export class SymbolResolver {
     };
   }
 
-  /** The object's own PLT stub for a function, so that interposition stays what it is. */
-  stub(name: string): Place | undefined {
-    const stub = this.shipped.stubsByName.get(name);
-    return stub && this.stubPlace(name, stub.address);
+  /** A symbol of the object's symbol tables. */
+  defined(name: string, use: Use): Destination | undefined {
+    const symbol = this.shipped.defined.get(name);
+    if (!symbol) return undefined;
+    if (symbol.type === 'ifunc') return this.indirect(name, symbol.value, use);
+    this.prove(name, 'symbol-table', hexadecimal(symbol.value), symbol.value);
+    return near(this.image.objectSymbol(name, symbol.value, symbol.size, symbol.type === 'function'));
   }
 
-  /** A symbol of the object's symbol tables. */
-  defined(name: string): Place | undefined {
-    const symbol = this.shipped.defined.get(name);
-    if (!symbol || symbol.type === 'ifunc') return undefined;
-    this.prove(name, 'symbol-table', hexadecimal(symbol.value));
-    return this.image.objectSymbol(name, symbol.value, symbol.size, symbol.type === 'function');
+  /** An indirect function (IFUNC) of the object: through the stub or slot for which the loader asked its resolver. */
+  indirect(name: string, resolver: number, use: Use): Destination | undefined {
+    const stub = this.shipped.stubsByResolver.get(resolver);
+    if (use !== 'slot branch' && stub !== undefined) return near(this.stubPlace(name, stub));
+    const slot = this.shipped.slotsByResolver.get(resolver);
+    return slot === undefined ? undefined : this.throughSlot(name, slot, use);
   }
 
   private objectPlace(name: string, address: number): Place {
@@ -100,18 +143,21 @@ export class SymbolResolver {
   }
 
   private stubPlace(name: string, address: number): Place {
-    this.prove(name, 'plt', `stub at ${hexadecimal(address)}`);
+    this.prove(name, 'plt', `stub at ${hexadecimal(address)}`, address);
     return this.image.objectSymbol(`${name}.plt`, address, 0, true);
   }
 
-  private slotPlace(name: string, address: number, detail: string): Destination {
-    this.prove(name, 'got', `${hexadecimal(address)}: ${detail}`);
-    return { kind: 'slot', slot: this.image.objectSymbol(`${name}.got`, address, 8, false) };
-  }
-
-  prove(symbol: string, how: SymbolProof['how'], detail: string): void {
+  /** Notes how `symbol` was found: at `address` of the object, given away by `operand` where that was needed. */
+  prove(
+    symbol: string,
+    how: SymbolProof['how'],
+    detail: string,
+    address?: number,
+    operand?: OperandProof,
+  ): void {
     const key = `${symbol} ${how} ${detail}`;
-    this.proofs.set(key, { symbol, how, detail });
+    const place = { ...(address !== undefined && { address }), ...(operand && { operand }) };
+    this.proofs.set(key, { symbol, how, detail, ...place });
   }
 
   get allProofs(): SymbolProof[] {

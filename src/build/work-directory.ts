@@ -1,22 +1,10 @@
 // The work directory of builds: where it is, and how entries are made whole or not at all.
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { mkdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import lockfile from 'proper-lockfile';
-import { KcareError } from '../base/errors.js';
-
-/** The directory with kcare's own package.json, from the sources as well as from dist/. */
-export function packageRoot(): string {
-  let directory = import.meta.dirname;
-  for (;;) {
-    const file = path.join(directory, 'package.json');
-    if (existsSync(file) && readFileSync(file, 'utf8').includes('"name": "kcare"')) return directory;
-    const parent = path.dirname(directory);
-    if (parent === directory) throw new KcareError('INTERNAL', 'The package.json of kcare was not found.');
-    directory = parent;
-  }
-}
+import { packageRoot } from '../base/package-root.js';
 
 /** `$KCARE_WORK`, or `.cache/build` in the package. */
 export function defaultWorkDirectory(): string {

@@ -1,8 +1,6 @@
 // The text of `kcarectl --help`, in the order of a manual page.
 import type { Command, Help } from 'commander';
-
-const width = 80;
-const indent = 7;
+import { optionsSection, section } from './manual-page.js';
 
 const sections: readonly (readonly [string, string])[] = [
   [
@@ -40,6 +38,11 @@ http_proxy, https_proxy, no_proxy
   Wrong options.`,
   ],
   [
+    'SIGNALS',
+    `SIGTERM, SIGINT
+  While processes are changed: finish the process at hand, begin no other one, report all of them (exit status 4 if some were not reached). The second one ends kcarectl at once, which harms no process; the next run finishes what was begun.`,
+  ],
+  [
     'EXAMPLES',
     `kcarectl --import-key publisher.asc
   Trust a publisher of patches, once.
@@ -49,22 +52,28 @@ kcarectl --lib-update --wait 60
   Patch everything; try for a minute where a process is busy.
 kcarectl --lib-patch-info | jq -r '.result[].patches[].cve' | sort -u
   All vulnerabilities that are fixed in running processes.
+kcarectl patch 4711 patchroot && kcarectl info 4711
+  Apply what libcare-patch-make left in the directory patchroot.
 kcarectl --lib-unload --pid 4711
   Take the patches out of one process.`,
   ],
 ];
 
+const commands = `patch PID... FILE...
+  Apply patch files, or all patches of a directory, to these processes, without a feed. Nobody has signed such files: they are trusted because root names them. They and the directories above must belong to root, and nobody else may be able to write there. libcare-patch-make makes such files.
+unpatch PID...
+  Put the original code back, wherever the patches came from.
+info [PID...]
+  List what is patched, and which functions; as JSON with --json.`;
+
 /** Lays out the page from the options of `command`, so that the page cannot lack one. */
 export function formatHelp(command: Command, helper: Help): string {
-  const options = helper
-    .visibleOptions(command)
-    .map((option) => `${option.flags}\n${wrap(option.description, indent + 4)}`)
-    .map((text) => ' '.repeat(indent) + text);
   return `${[
     section('NAME', 'kcarectl - patch the libraries of running processes without restarting them'),
     section('SYNOPSIS', synopsis),
     section('DESCRIPTION', description),
-    `OPTIONS\n${options.join('\n\n')}`,
+    section('COMMANDS', commands),
+    optionsSection(command, helper),
     ...sections.map(([title, text]) => section(title, text)),
   ].join('\n\n')}\n`;
 }
@@ -72,33 +81,13 @@ export function formatHelp(command: Command, helper: Help): string {
 const synopsis = `kcarectl --lib-update [--dry-run] [--wait SECONDS] [--pid PID...]
 kcarectl --lib-unload [--dry-run] [--wait SECONDS] [--pid PID...]
 kcarectl --lib-info | --lib-patch-info [--pid PID...]
+kcarectl --lib-symbols PID [--output DIR]
 kcarectl --userspace-update [PATCHES]
-kcarectl --import-key PATH`;
+kcarectl --import-key PATH
+kcarectl patch PID... FILE... [--dry-run] [--wait SECONDS]
+kcarectl unpatch PID... [--dry-run] [--wait SECONDS]
+kcarectl info [PID...] [--json]`;
 
 const description = `kcarectl finds the processes that run vulnerable library code, fetches signed patches for exactly that code and replaces the vulnerable functions in memory. A process keeps its pid, its connections and its data; its threads stand still for moments. Patches are cumulative, and --lib-unload puts the original code back at any time.
 
 A process is patched as a whole or not at all. One that cannot be patched safely now is left as it is and reported with the reason.`;
-
-/** Indents a section; lines that begin with two blanks describe the line above them. */
-function section(title: string, text: string): string {
-  const lines = text.split('\n').map((line) => {
-    if (line === '') return '';
-    return line.startsWith('  ') ? wrap(line.trim(), indent + 4) : wrap(line, indent);
-  });
-  return `${title}\n${lines.join('\n')}`;
-}
-
-function wrap(text: string, left: number): string {
-  const lines: string[] = [];
-  let line = '';
-  for (const word of text.split(' ')) {
-    if (line !== '' && left + line.length + 1 + word.length > width) {
-      lines.push(line);
-      line = word;
-    } else {
-      line = line === '' ? word : `${line} ${word}`;
-    }
-  }
-  lines.push(line);
-  return lines.map((one) => ' '.repeat(left) + one).join('\n');
-}

@@ -9,6 +9,9 @@ export interface KcarectlOptions {
   readonly libInfo?: true;
   readonly libPatchInfo?: true;
   readonly libUnload?: true;
+  readonly libSymbols?: number;
+  /** Directory. */
+  readonly output: string;
   readonly importKey?: string;
   /** True when the types are left to the config. */
   readonly userspaceUpdate?: true | string;
@@ -23,13 +26,18 @@ export interface KcarectlOptions {
 export type KcarectlAction =
   | { readonly kind: 'update'; readonly types: readonly UserspacePatchType[] | 'configured' }
   | { readonly kind: 'unload' | 'info' | 'patch-info' }
-  | { readonly kind: 'import-key'; readonly path: string };
+  | { readonly kind: 'symbols'; readonly pid: number; readonly directory: string }
+  | { readonly kind: 'import-key'; readonly path: string }
+  | { readonly kind: 'patch'; readonly pids: readonly number[]; readonly files: readonly string[] }
+  | { readonly kind: 'unpatch'; readonly pids: readonly number[] }
+  | { readonly kind: 'list'; readonly pids: readonly number[] | undefined };
 
 const defaultWaitSeconds = 5;
 const longestWaitSeconds = 24 * 3600;
 
 export function kcarectlProgram(version: string): Command {
   return new Command('kcarectl')
+    .argument('[words...]')
     .option(
       '--lib-update',
       'Fetch the newest patches and apply them to all processes that run an object which they patch.',
@@ -37,6 +45,12 @@ export function kcarectlProgram(version: string): Command {
     .option('--lib-info', 'Print, as JSON, which processes are patched.')
     .option('--lib-patch-info', 'Print, as JSON, which vulnerabilities the applied patches fix.')
     .option('--lib-unload', 'Put the original code back into all processes.')
+    .option(
+      '--lib-symbols <PID>',
+      'Write the patched code of this process into files that gdb can load, and print the commands for that.',
+      processId,
+    )
+    .option('--output <DIR>', 'With --lib-symbols: the directory for these files (default: this one).', '.')
     .option(
       '--userspace-update [PATCHES]',
       'Like --lib-update, for a list of patch types; only "libs" is available. Without a list, USERSPACE_PATCHES of the configuration counts.',
@@ -70,22 +84,24 @@ export function kcarectlProgram(version: string): Command {
     .helpOption('--help', 'Print this page.')
     .configureHelp({ formatHelp })
     .showHelpAfterError('See kcarectl --help.')
-    .allowExcessArguments(false)
     .exitOverride();
 }
 
 /** What is to be done. Throws USAGE unless it is exactly one thing. */
-export function parseAction(options: KcarectlOptions): KcarectlAction {
-  const actions = chosenActions(options);
+export function parseAction(options: KcarectlOptions, words: readonly string[]): KcarectlAction {
+  const actions = [...chosenActions(options), ...actionInWords(words, options.pid)];
   const [action] = actions;
   if (action === undefined || actions.length > 1) {
     throw new KcareError(
       'USAGE',
-      'Give exactly one of --lib-update, --lib-info, --lib-patch-info, --lib-unload, --userspace-update, --import-key.',
+      'Give exactly one of --lib-update, --lib-info, --lib-patch-info, --lib-unload, --lib-symbols, --userspace-update, --import-key, patch, unpatch, info.',
     );
   }
-  if (options.dryRun === true && action.kind !== 'update' && action.kind !== 'unload') {
-    throw new KcareError('USAGE', '--dry-run goes with --lib-update, --userspace-update or --lib-unload.');
+  if (options.dryRun === true && !['update', 'unload', 'patch', 'unpatch'].includes(action.kind)) {
+    throw new KcareError(
+      'USAGE',
+      '--dry-run goes with --lib-update, --userspace-update, --lib-unload, patch and unpatch.',
+    );
   }
   return action;
 }
@@ -98,8 +114,38 @@ function chosenActions(options: KcarectlOptions): KcarectlAction[] {
   if (options.libUnload) actions.push({ kind: 'unload' });
   if (options.libInfo) actions.push({ kind: 'info' });
   if (options.libPatchInfo) actions.push({ kind: 'patch-info' });
+  if (options.libSymbols !== undefined)
+    actions.push({ kind: 'symbols', pid: options.libSymbols, directory: options.output });
   if (options.importKey !== undefined) actions.push({ kind: 'import-key', path: options.importKey });
   return actions;
+}
+
+/** `patch PID... FILE...`, `unpatch PID...`, `info [PID...]`; process ids may also be given by --pid. */
+function actionInWords(
+  [verb, ...operands]: readonly string[],
+  named: readonly number[] = [],
+): KcarectlAction[] {
+  if (verb === undefined) return [];
+  const isId = (word: string): boolean => /^[1-9]\d{0,9}$/.test(word);
+  const numbers = operands.findIndex((word) => !isId(word));
+  const ids = (numbers < 0 ? operands : operands.slice(0, numbers)).map(Number);
+  const files = numbers < 0 ? [] : operands.slice(numbers);
+  const pids = [...named, ...ids];
+  switch (verb) {
+    case 'patch':
+      if (pids.length === 0 || files.length === 0)
+        throw new KcareError('USAGE', 'Name processes and patches: kcarectl patch PID... FILE...');
+      return [{ kind: 'patch', pids, files }];
+    case 'unpatch':
+      if (pids.length === 0 || files.length > 0)
+        throw new KcareError('USAGE', 'Name processes by their ids: kcarectl unpatch PID...');
+      return [{ kind: 'unpatch', pids }];
+    case 'info':
+      if (files.length > 0) throw new KcareError('USAGE', `"${files[0] ?? ''}" is not a process id.`);
+      return [{ kind: 'list', pids: pids.length > 0 ? pids : undefined }];
+    default:
+      throw new KcareError('USAGE', `"${verb}" is no command; there are patch, unpatch and info.`);
+  }
 }
 
 function typesOf(list: true | string): readonly UserspacePatchType[] | 'configured' {
@@ -114,6 +160,11 @@ function seconds(text: string): number {
     throw new InvalidArgumentError(`It is not a number of seconds up to ${longestWaitSeconds}.`);
   }
   return value;
+}
+
+function processId(text: string): number {
+  if (!/^[1-9]\d{0,9}$/.test(text)) throw new InvalidArgumentError('It is not a process id.');
+  return Number(text);
 }
 
 /** One id, or several with commas between them. */

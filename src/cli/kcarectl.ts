@@ -7,7 +7,10 @@ import {
   libUnload,
   libUpdate,
   openAgent,
+  patchList,
+  patchLocally,
   version,
+  writeSymbols,
   type Agent,
   type LibraryOptions,
   type LibraryResult,
@@ -22,9 +25,11 @@ import {
 } from './kcarectl-options.js';
 import { libraryJson } from './library-json.js';
 import { libraryText, type LibraryCommand } from './library-text.js';
+import { patchListText } from './patch-list-text.js';
 import { printJson, printLine, printWarnings } from './print.js';
 import { progressLine } from './progress.js';
 import { exitCodeOf } from './run-program.js';
+import { symbolsText } from './symbols-text.js';
 
 async function run(action: KcarectlAction, options: KcarectlOptions): Promise<number> {
   switch (action.kind) {
@@ -34,6 +39,12 @@ async function run(action: KcarectlAction, options: KcarectlOptions): Promise<nu
       printJson(info);
       return infoExitCode(info);
     }
+    case 'symbols': {
+      const symbols = writeSymbols(action.pid, action.directory);
+      if (options.json) printJson(symbols);
+      else symbolsText(symbols).forEach(printLine);
+      return exitCodes.done;
+    }
     case 'import-key':
       return await runImportKey(action.path, options);
     case 'update':
@@ -41,6 +52,25 @@ async function run(action: KcarectlAction, options: KcarectlOptions): Promise<nu
     case 'unload': {
       const agent = await openAgent(options.root);
       return await runLibrary('unload', options, (library) => libUnload(agent, library));
+    }
+    case 'patch': {
+      const agent = await openAgent(options.root);
+      const { pids, files } = action;
+      return await runLibrary('update', options, (library) =>
+        patchLocally(agent, { ...library, pids, files }),
+      );
+    }
+    case 'unpatch': {
+      const agent = await openAgent(options.root);
+      return await runLibrary('unload', options, (library) =>
+        libUnload(agent, { ...library, pids: action.pids }),
+      );
+    }
+    case 'list': {
+      const list = patchList({ pids: action.pids });
+      if (options.json) printJson(list);
+      else patchListText(list).forEach(printLine);
+      return infoExitCode(list);
     }
   }
 }
@@ -51,7 +81,7 @@ async function runImportKey(path: string, options: KcarectlOptions): Promise<num
   if (options.json) {
     printJson(key);
   } else {
-    printWarnings(agent.warnings);
+    printWarnings([...agent.warnings, ...agent.logProblems()]);
     printLine(`The key ${key.fingerprint} of ${key.userId} is trusted now.`);
   }
   return exitCodes.done;
@@ -107,5 +137,5 @@ async function runLibrary(
 process.exitCode = await exitCodeOf('kcarectl', async () => {
   const program = kcarectlProgram(version()).parse();
   const options = program.opts<KcarectlOptions>();
-  return await run(parseAction(options), options);
+  return await run(parseAction(options, program.args), options);
 });

@@ -10,6 +10,9 @@ export function libraryText(command: LibraryCommand, result: LibraryResult): str
   return [
     ...(command === 'update' ? updateHead(result) : unloadHead(result)),
     ...result.processes.flatMap(leftAlone),
+    ...result.processes.flatMap(keptMemory),
+    ...result.processes.flatMap(unregistered),
+    ...result.processes.flatMap(pendingHooks),
     lastLine(command, result),
   ];
 }
@@ -63,6 +66,33 @@ function leftAlone(outcome: ProcessOutcome): string[] {
   return isLeftBehind(outcome) ? [`${named(outcome)} is not changed: ${hindrance(outcome)}`] : [];
 }
 
+/** R6: the code is the original one, but some memory of ours is still there. */
+function keptMemory(outcome: ProcessOutcome): string[] {
+  return (outcome.kept ?? []).map(
+    ({ size, reason }) =>
+      `${named(outcome)} keeps ${Math.ceil(size / 1024)} KiB of a removed patch mapped, until a later run: ${sentence(reason)}`,
+  );
+}
+
+/** R6: the process is patched, but an exception could not pass. */
+function unregistered(outcome: ProcessOutcome): string[] {
+  return (outcome.unregistered ?? []).map(
+    ({ objectName, reason }) =>
+      `${named(outcome)} cannot unwind through the patch of ${objectName}, until a later run: ${sentence(reason)}`,
+  );
+}
+
+function pendingHooks(outcome: ProcessOutcome): string[] {
+  return (outcome.pendingHooks ?? []).map(
+    ({ objectName, reason }) =>
+      `${named(outcome)} runs a hook of the patch of ${objectName} in a later run: ${sentence(reason)}`,
+  );
+}
+
+function sentence(text: string): string {
+  return text.endsWith('.') ? text : `${text}.`;
+}
+
 function dryRunText({ processes, patchset }: LibraryResult): string[] {
   const lines = processes.map((outcome) => `${named(outcome)} ${dryRunVerb(outcome)}`);
   return [
@@ -97,8 +127,7 @@ function hindrance({ result, error, rule }: ProcessOutcome): string {
     return `blacklisted by "${rule.text}"${why}, line ${rule.line} of ${rule.file}.`;
   }
   if (!error) return `${result}.`;
-  const message = error.message.endsWith('.') ? error.message : `${error.message}.`;
-  return `${result}: ${message} ${error.hint}`.trim();
+  return `${result}: ${sentence(error.message)} ${error.hint}`.trim();
 }
 
 function count(number: number, noun: string): string {

@@ -13,7 +13,8 @@ export function printLine(line: string): void {
 }
 
 export function printJson(value: unknown): void {
-  process.stdout.write(`${JSON.stringify(value)}\n`);
+  // To JSON, only the first 32 are control characters.
+  process.stdout.write(`${visible(JSON.stringify(value))}\n`);
 }
 
 export function printWarnings(warnings: readonly string[]): void {
@@ -23,13 +24,21 @@ export function printWarnings(warnings: readonly string[]): void {
 /** With `asJson` on standard output, where programs look for the result; else as text on standard error. */
 export function printError(program: string, error: KcareError, asJson: boolean): void {
   if (asJson) printJson({ error });
-  else process.stderr.write(`${program}: ${visible(error.message)}\n${error.hint}\n`);
+  else process.stderr.write(`${program}: ${messageOf(error)}\n${error.hint}\n`);
 }
 
-/** Process names and paths are chosen by others: control characters must not reach the terminal. */
+/** What compilers and the like said has many lines. */
+function messageOf({ code, message }: KcareError): string {
+  const isOfTool = code === 'BUILD_TOOL_FAILED' || code === 'SOURCE_PATCH_REJECTED';
+  return isOfTool ? message.split('\n').map(visible).join('\n') : visible(message);
+}
+
+/** Process names and paths are chosen by others: control characters must not reach the terminal. As JSON escapes them. */
 export function visible(text: string): string {
-  return text.replace(
-    /[\p{Cc}\p{Cf}]/gu,
-    (character) => `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`,
+  return text.replace(/[\p{Cc}\p{Cf}]/gu, (character) =>
+    character
+      .split('')
+      .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
+      .join(''),
   );
 }

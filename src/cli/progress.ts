@@ -26,3 +26,35 @@ export function progressLine(verb: string): ProgressLine {
     },
   };
 }
+
+const barWidth = 24;
+
+export interface ProgressBar {
+  /** How many of all are done, and what the others are at; a line for each new stage where there is no terminal. */
+  readonly show: (done: number, total: number, stages: ReadonlyMap<string, string>, changed?: string) => void;
+  readonly clear: () => void;
+}
+
+/** One bar over work that runs side by side; `unit` as in "versions". */
+export function progressBar(unit: string): ProgressBar {
+  if (!process.stderr.isTTY) {
+    return {
+      show: (_done, _total, stages, changed) => {
+        const stage = changed === undefined ? undefined : stages.get(changed);
+        if (changed !== undefined && stage !== undefined) process.stderr.write(`${changed}: ${stage}\n`);
+      },
+      clear: () => undefined,
+    };
+  }
+  return {
+    show: (done, total, stages) => {
+      const filled = Math.round((done / Math.max(total, 1)) * barWidth);
+      const bar = `[${'#'.repeat(filled)}${'-'.repeat(barWidth - filled)}]`;
+      const now = [...stages].map(([name, stage]) => `${name}: ${stage}`).join('; ');
+      const line = `${bar} ${done} of ${total} ${unit}  ${now}`;
+      // A line that wraps could not be erased.
+      process.stderr.write(`${eraseLine}${line.slice(0, process.stderr.columns - 1)}`);
+    },
+    clear: () => void process.stderr.write(eraseLine),
+  };
+}

@@ -14,7 +14,11 @@ export const sectionType = {
   note: 7,
   nobits: 8,
   dynsym: 11,
+  initArray: 14,
+  finiArray: 15,
+  preinitArray: 16,
   symtabShndx: 18,
+  relr: 19,
   x86Unwind: 0x70000001,
   gnuVerdef: 0x6ffffffd,
   gnuVerneed: 0x6ffffffe,
@@ -88,6 +92,30 @@ export function relocationName(type: number): string {
 export const symbolBindings = ['local', 'global', 'weak'] as const;
 export const symbolTypes = ['none', 'object', 'function', 'section', 'file', 'common', 'tls'] as const;
 export const gnuIfunc = 10;
+export const symbolVisibility = { default: 0, internal: 1, hidden: 2, protected: 3 } as const;
 
 export const noteType = { gnuBuildId: 3 } as const;
-export const dynamicTag = { needed: 1, soname: 14 } as const;
+export const dynamicTag = {
+  needed: 1,
+  pltRelocationsSize: 2,
+  hash: 4,
+  stringTable: 5,
+  symbolTable: 6,
+  relocations: 7,
+  relocationsSize: 8,
+  stringTableSize: 10,
+  soname: 14,
+  symbolic: 16,
+  debug: 21,
+  pltRelocations: 23,
+  bindNow: 24,
+  flags: 30,
+  gnuHash: 0x6ffffef5,
+  versionIndexes: 0x6ffffff0,
+  flags1: 0x6ffffffb,
+  versionDefinitions: 0x6ffffffc,
+  versionNeeds: 0x6ffffffe,
+} as const;
+/** DT_FLAGS and DT_FLAGS_1. */
+export const dynamicFlag = { symbolic: 2, bindNow: 8 } as const;
+export const dynamicFlag1 = { now: 1, pie: 0x08000000 } as const;

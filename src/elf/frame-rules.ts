@@ -25,6 +25,10 @@ export interface FrameRules {
   readonly registers: ReadonlyMap<number, RegisterRule>;
 }
 
+/** Compilers nest states a few deep; x86-64 has DWARF registers up to 145 (psABI, figure 3.36). */
+const mostRemembered = 64;
+const highestRegister = 255;
+
 interface State {
   cfa: CfaRule | undefined;
   registers: Map<number, RegisterRule>;
@@ -55,7 +59,10 @@ function run(
   let location = 0;
   const offset = (): number => reader.uleb128() * common.dataAlignment;
   const signedOffset = (): number => reader.sleb128() * common.dataAlignment;
-  const set = (register: number, rule: RegisterRule): unknown => state.registers.set(register, rule);
+  const set = (register: number, rule: RegisterRule): void => {
+    if (register > highestRegister) throw reader.fail(`register ${register}`);
+    state.registers.set(register, rule);
+  };
   const restore = (register: number): void => {
     const rule = initial.registers.get(register);
     if (rule) state.registers.set(register, rule);
@@ -106,6 +113,7 @@ function run(
         set(reader.uleb128(), { kind: 'register', register: reader.uleb128() });
         break;
       case 0x0a: // DW_CFA_remember_state
+        if (remembered.length >= mostRemembered) throw reader.fail('too many states remembered');
         remembered.push({ cfa: state.cfa, registers: new Map(state.registers) });
         break;
       case 0x0b: {

@@ -22,6 +22,9 @@ export type MemoryReader = (address: RemoteAddress, length: number) => Uint8Arra
 const pageSize = 4096;
 /** No compiler writes longer records; a longer one is damage. */
 const longestRecord = 1024 * 1024;
+/** Of the tables of all objects together, bytes that are kept; further ones are read entry by entry. */
+const mostKept = 32 * 1024 * 1024;
+const entrySize = 8;
 
 interface Table {
   readonly start: RemoteAddress;
@@ -36,13 +39,14 @@ export function frameFinder(
   images: readonly ImageHeader[],
   read: MemoryReader,
 ): FrameFinder {
+  const budget = { left: mostKept };
   const vdso = maps.filter((mapping) => mapping.path === '[vdso]');
   const tables = [
     ...objects
       // What a file mapped as plain data would cover in memory may belong to another object.
       .filter(({ executable }) => executable)
-      .map(({ start, end, bias }) => lazy(start, end, () => objectTable(start, bias, read))),
-    ...vdso.map(({ start, end }) => lazy(start, end, () => objectTable(start, start, read))),
+      .map(({ start, end, bias }) => lazy(start, end, () => objectTable(start, bias, read, budget))),
+    ...vdso.map(({ start, end }) => lazy(start, end, () => objectTable(start, start, read, budget))),
     ...images.map((image) =>
       lazy(image.address, advance(image.address, image.executableSize), () => imageTable(image, read)),
     ),
@@ -56,21 +60,28 @@ function lazy(start: RemoteAddress, end: RemoteAddress, make: () => FrameFinder)
   return { start, end, find: (address) => (finder ??= make())(address) };
 }
 
-function objectTable(start: RemoteAddress, bias: RemoteAddress, read: MemoryReader): FrameFinder {
+function objectTable(
+  start: RemoteAddress,
+  bias: RemoteAddress,
+  read: MemoryReader,
+  budget: { left: number },
+): FrameFinder {
   const segments = parseProgramHeaders(read(start, pageSize));
   const header = segments.find((segment) => segment.type === segmentType.gnuEhFrame);
   const none: FrameFinder = () => undefined;
   if (!header) return none;
   const headerAddress = advance(bias, header.address);
   const index = parseFrameIndex(read(headerAddress, 12));
-  if (!index || index.tableOffset + index.count * 8 > header.memorySize) return none;
-  const table = new ByteReader(
-    read(advance(headerAddress, index.tableOffset), index.count * 8),
-    '.eh_frame_hdr',
-  );
+  const tableSize = (index?.count ?? 0) * entrySize;
+  if (!index || index.tableOffset + tableSize > header.memorySize) return none;
+  const tableStart = advance(headerAddress, index.tableOffset);
+  const kept = tableSize <= budget.left ? read(tableStart, tableSize) : undefined;
+  if (kept) budget.left -= tableSize;
   const entry = (position: number): { address: number; record: number } => {
-    table.position = position * 8;
-    return { address: table.i32(), record: table.i32() };
+    const offset = position * entrySize;
+    const bytes = kept?.subarray(offset, offset + entrySize) ?? read(advance(tableStart, offset), entrySize);
+    const reader = new ByteReader(bytes, '.eh_frame_hdr');
+    return { address: reader.i32(), record: reader.i32() };
   };
   return (address) => {
     const record = findFrameRecord(index.count, distance(headerAddress, address), entry);

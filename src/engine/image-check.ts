@@ -4,6 +4,7 @@ import { KcareError } from '../base/errors.js';
 import type { ImageHeader, ImageHunk, ImageState } from '../link/index.js';
 import type { MappedObject, Mapping } from '../proc/index.js';
 import type { MemoryReader } from './frames.js';
+import { updatesInEffect } from './hook-marks.js';
 
 const jumpOperation = 0xe9;
 const jumpSize = 5;
@@ -77,6 +78,15 @@ export function effectiveState(image: ImageHeader, read: MemoryReader): ImageSta
   const inPlace = image.hunks.filter((hunk) => isInPlace(hunk, read)).length;
   if (inPlace === image.hunks.length) return 'active';
   return inPlace === 0 ? 'removed' : 'committing';
+}
+
+/** A commit took the image out of effect, no code leads to it, and no data have its form: it only has to be unmapped. */
+export function isSpent(image: ImageHeader, read: MemoryReader): boolean {
+  return (
+    image.state === 'removing' &&
+    !image.hunks.some((hunk) => isInPlace(hunk, read)) &&
+    updatesInEffect(read, image).length === 0
+  );
 }
 
 /** The jump is in memory; where nothing is mapped any more, it is not. */

@@ -8,6 +8,7 @@ import { KcareError } from '../base/errors.js';
 import {
   chooseGaps,
   headerBytes,
+  headerLayout,
   type Image,
   type ImageHeader,
   type Layout,
@@ -16,6 +17,9 @@ import {
 import { readHeapStart, readMaps, type MappedObject } from '../proc/index.js';
 import type { Pauses } from './pauses.js';
 import type { Target } from './target.js';
+
+/** What making a call in a process takes. */
+type Caller = Pick<Target, 'pid' | 'signalReturn'>;
 
 const systemCalls = { mmap: 9, mprotect: 10, munmap: 11 } as const;
 const protection = { read: 1n, write: 2n, execute: 4n } as const;
@@ -36,7 +40,7 @@ export function mapImage(
 ): ImageHeader {
   for (const address of chooseGaps(occupied(target.pid), object, layout.size).slice(0, mostGapsTried)) {
     const image = build(address);
-    const [mapped = -1n, protectionResult = 0n] = call(target, mappingCalls(image), pauses);
+    const [mapped = -1n, protectionResult = 0n] = mapRange(target, image, pauses);
     if (mapped === BigInt(-constants.errno.EEXIST)) continue;
     if (mapped < 0n) throw cannotMap(target.pid, mapped);
     try {
@@ -55,9 +59,18 @@ export function mapImage(
   throw new KcareError('NO_GAP', `process ${target.pid} has no free range near ${object.name}`);
 }
 
+/** R2: until the header is written, the journal says what the mapping is. */
+function mapRange(target: Target, image: Image, pauses: Pauses): readonly bigint[] {
+  const { address, size } = image.header;
+  const header = image.constant.subarray(0, headerBytes(image.constant));
+  return target.journal.during({ pid: target.pid, start: address, size, header }, (intent) =>
+    call(target, mappingCalls(image, header, intent), pauses),
+  );
+}
+
 /** R9: data becomes read-and-write and loses execute in one step; nothing is ever both. */
-function mappingCalls({ header, constant }: Image): RemoteCall[] {
-  const { address, size, executableSize } = header;
+function mappingCalls(image: Image, mark: Uint8Array, intent: number): RemoteCall[] {
+  const { address, size, executableSize } = image.header;
   const flags = mapFlags.private | mapFlags.anonymous | mapFlags.fixedNoReplace;
   const map = {
     number: systemCalls.mmap,
@@ -69,7 +82,8 @@ function mappingCalls({ header, constant }: Image): RemoteCall[] {
       BigInt.asUintN(64, -1n),
       0n,
     ],
-    mark: constant.subarray(0, headerBytes(constant)),
+    mark,
+    intent,
   };
   if (size === executableSize) return [map];
   const data = [
@@ -89,11 +103,25 @@ function cannotMap(pid: number, result: bigint): KcareError {
   });
 }
 
+/**
+ * Unmaps an image. R1: a call that a killed patcher left to a thread may have done so already, and the process may use
+ * the place for something else by now; such a call is over once all threads have stood in a commit.
+ */
 export function unmapImage(target: Target, image: ImageHeader, pauses: Pauses): void {
-  unmapRange(target, image.address, image.size, pauses);
+  if (isStillThere(image, target)) unmapRange(target, image.address, image.size, pauses);
 }
 
-function unmapRange(target: Target, address: RemoteAddress, size: number, pauses: Pauses): void {
+function isStillThere({ address }: ImageHeader, { read }: Target): boolean {
+  try {
+    return headerLayout.magic.equals(read(address, headerLayout.magic.length));
+  } catch (error) {
+    if (error instanceof KcareError && error.code === 'TARGET_MEMORY') return false;
+    throw error;
+  }
+}
+
+/** Throws TARGET_MEMORY, TARGET_BUSY, TARGET_GONE. */
+export function unmapRange(target: Caller, address: RemoteAddress, size: number, pauses: Pauses): void {
   const [result = -1n] = call(
     target,
     [{ number: systemCalls.munmap, arguments: [address, BigInt(size)] }],
@@ -152,7 +180,7 @@ function occupied(pid: number): OccupiedRange[] {
   return ranges.toSpliced(above < 0 ? ranges.length : above, 0, { start: heap, end: heap, grows: 'up' });
 }
 
-function call(target: Target, calls: readonly RemoteCall[], pauses: Pauses): readonly bigint[] {
+function call(target: Caller, calls: readonly RemoteCall[], pauses: Pauses): readonly bigint[] {
   const result = nativeEngine.call(target.pid, calls, {
     signalReturn: target.signalReturn(),
     timeoutMs: stopTimeoutMs,

@@ -7,6 +7,8 @@ import type { MemoryReader } from './frames.js';
 /** `mov $15,%rax; syscall`: rt_sigreturn */
 const trampoline = Buffer.from('48c7c00f0000000f05', 'hex');
 const chunkSize = 1024 * 1024;
+/** A process can map a file with holes that is larger than any code. */
+const mostSearched = 256 * 1024 * 1024;
 
 /** Offset from the load bias, by build-id: equal files have equal code. */
 const knownOffsets = new Map<string, number>();
@@ -33,8 +35,8 @@ function inObject(object: MappedObject, read: MemoryReader): RemoteAddress | und
   const offset = knownOffsets.get(object.buildId);
   if (offset !== undefined) {
     const address = advance(object.bias, offset);
-    // The file may be the same and the memory not: nothing is taken on trust.
-    return trampoline.equals(read(address, trampoline.length)) ? address : undefined;
+    // Nothing is taken on trust: another process may have claimed this build-id for other code.
+    if (isWithinCode(object, address) && trampoline.equals(read(address, trampoline.length))) return address;
   }
   const address = search(object, read);
   if (address !== undefined && object.buildId !== '')
@@ -42,7 +44,15 @@ function inObject(object: MappedObject, read: MemoryReader): RemoteAddress | und
   return address;
 }
 
+function isWithinCode({ mappings }: MappedObject, address: RemoteAddress): boolean {
+  return mappings.some(
+    ({ start, end, permissions }) =>
+      permissions.charAt(2) === 'x' && start <= address && advance(address, trampoline.length) <= end,
+  );
+}
+
 function search(object: MappedObject, read: MemoryReader): RemoteAddress | undefined {
+  let searched = 0;
   for (const mapping of object.mappings) {
     if (mapping.permissions.charAt(2) !== 'x') continue;
     for (
@@ -53,7 +63,8 @@ function search(object: MappedObject, read: MemoryReader): RemoteAddress | undef
       const length = Math.min(chunkSize, distance(start, mapping.end));
       const at = Buffer.from(read(start, length)).indexOf(trampoline);
       if (at >= 0) return advance(start, at);
-      if (length < chunkSize) break;
+      searched += length;
+      if (length < chunkSize || searched > mostSearched) break;
     }
   }
   return undefined;

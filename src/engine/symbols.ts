@@ -1,149 +1,119 @@
-// Looks up symbols of other objects in the target's own dynamic symbol tables, as the loader would.
-import { advance, remoteAddress, type RemoteAddress } from '../base/address.js';
-import { ByteReader, parseProgramHeaders, segmentType } from '../elf/index.js';
+// Finds symbols of other objects as the process itself would: in the loader's order, by version, with its own choice of
+// indirect functions.
+import { basename } from 'node:path';
+import { remoteAddress, type RemoteAddress } from '../base/address.js';
+import { ByteReader, dynamicTag, relocationType } from '../elf/index.js';
 import type { MappedObject } from '../proc/index.js';
+import { DynamicTables, type Definition, type SymbolName } from './dynamic-tables.js';
 import type { MemoryReader } from './frames.js';
 
-const tags = {
-  stringTable: 5n,
-  symbolTable: 6n,
-  gnuHash: 0x6ffffef5n,
-  versionIndexes: 0x6ffffff0n,
-  versionDefinitions: 0x6ffffffcn,
-} as const;
-const symbolSize = 24;
-const pageSize = 4096;
-const longestName = 4096;
-const longestChain = 1_000_000;
-const functionType = 2;
-const objectType = 1;
+/** The address, or why there is none that can be relied on. */
+export type FoundSymbol = { readonly address: RemoteAddress } | { readonly problem: string };
 
-interface DynamicTables {
-  readonly bias: RemoteAddress;
-  readonly at: (tag: bigint) => RemoteAddress | undefined;
+interface Scope {
+  /** The objects of the program's own namespace in the order in which the loader loaded them. */
+  readonly order: readonly DynamicTables[];
+  /** How many of them came with the program: among those, the first definition counts for all. */
+  readonly atStart: number;
 }
 
+const mostObjects = 10_000;
+
 /**
- * The address of `name` (with `version`, unless that is ""). Undefined when no object defines it, when several do (the
- * process's own choice could be another), or when it is an indirect function, whose choice only the loader knows.
+ * The address that `symbol` has for references of `object`. There is none when no object defines it, or when several do
+ * and the loader's choice cannot be told (object or definition came by dlopen or dlmopen), or when it is an indirect
+ * function of which no slot in the process shows the implementation: the resolver is never run by us.
  */
 export function findSymbol(
   objects: readonly MappedObject[],
-  name: string,
-  version: string,
+  object: MappedObject,
+  symbol: SymbolName,
+  read: MemoryReader,
+): FoundSymbol {
+  // A file mapped as plain data defines nothing, and its tables are not where its headers say.
+  const loaded = objects.filter(({ executable }) => executable);
+  const all = loaded.flatMap((candidate) => DynamicTables.of(candidate, read) ?? []);
+  const scope = readScope(all, read);
+  const place = scope?.order.findIndex((tables) => tables.object === object) ?? -1;
+  const searched = scope && place >= 0 ? scope.order : all;
+  const found = searched.flatMap((tables, index) => {
+    const definition = tables.find(symbol);
+    return definition ? [{ tables, index, definition }] : [];
+  });
+  const [first] = found;
+  if (!first) return { problem: `no object defines ${spelling(symbol)}` };
+  const isDecided = scope && place >= 0 && place < scope.atStart && first.index < scope.atStart;
+  if (found.length > 1 && !isDecided) {
+    const names = found.map(({ tables }) => tables.object.name).join(', ');
+    return { problem: `${spelling(symbol)} is defined by ${names}, and which one counts is not known` };
+  }
+  if (!first.definition.isIndirect) return { address: first.definition.address };
+  const chosen = implementation(all, first.tables, first.definition, symbol, read);
+  return chosen === undefined
+    ? { problem: `nothing in the process shows which implementation of ${spelling(symbol)} it uses` }
+    : { address: chosen };
+}
+
+const spelling = ({ name, version }: SymbolName): string => (version === '' ? name : `${name}@${version}`);
+
+/** By the list that the loader keeps for debuggers (struct r_debug and link_map in <link.h>). */
+function readScope(all: readonly DynamicTables[], read: MemoryReader): Scope | undefined {
+  const program = all.find((tables) => (tables.value(dynamicTag.debug) ?? 0n) !== 0n);
+  const debug = program?.value(dynamicTag.debug);
+  if (!program || debug === undefined) return undefined;
+  const words = (address: bigint, count: number): bigint[] => {
+    const reader = new ByteReader(read(remoteAddress(address), count * 8), 'list of the loader');
+    return Array.from({ length: count }, () => reader.bigU64());
+  };
+  const order: DynamicTables[] = [];
+  let [, entry = 0n] = words(debug, 2);
+  for (let steps = 0; entry !== 0n && steps < mostObjects; steps++) {
+    const [, , dynamicSection = 0n, next = 0n] = words(entry, 4);
+    const tables = all.find(({ address }) => address === dynamicSection);
+    // A list that leads back into itself is not the loader's.
+    if (tables && order.includes(tables)) return undefined;
+    if (tables) order.push(tables);
+    entry = next;
+  }
+  return order[0] === program ? { order, atStart: countAtStart(order) } : undefined;
+}
+
+/** Up to the last object that the program needs; what is loaded later is listed later. */
+function countAtStart(order: readonly DynamicTables[]): number {
+  const places = new Map<string, number>();
+  for (const [index, { object, soname }] of order.entries()) {
+    for (const name of [object.name, soname ?? '']) if (!places.has(name)) places.set(name, index);
+  }
+  const reached = new Set([0]);
+  for (const index of reached) {
+    for (const needed of order[index]?.needed ?? []) {
+      const found = places.get(basename(needed));
+      if (found !== undefined) reached.add(found);
+    }
+  }
+  return Math.max(...reached) + 1;
+}
+
+/** What the loader put into a slot when it asked the resolver: of the defining object itself or of another one. */
+function implementation(
+  all: readonly DynamicTables[],
+  definer: DynamicTables,
+  resolver: Definition,
+  symbol: SymbolName,
   read: MemoryReader,
 ): RemoteAddress | undefined {
-  // A file mapped as plain data defines nothing, and its tables are not where its headers say.
-  const loaded = objects.filter((object) => object.executable);
-  const found = loaded.flatMap((object) => {
-    const tables = readTables(object, read);
-    return tables ? (lookUp(tables, name, version, read) ?? []) : [];
-  });
-  const [only, other] = found;
-  return only !== undefined && other === undefined ? only.address : undefined;
-}
-
-function readTables(object: MappedObject, read: MemoryReader): DynamicTables | undefined {
-  const segments = parseProgramHeaders(read(object.start, pageSize));
-  const dynamic = segments.find((segment) => segment.type === segmentType.dynamic);
-  if (!dynamic || dynamic.memorySize > 16 * pageSize) return undefined;
-  const reader = new ByteReader(
-    read(advance(object.bias, dynamic.address), dynamic.memorySize),
-    'dynamic section',
-  );
-  const values = new Map<bigint, bigint>();
-  while (reader.position + 16 <= reader.length) {
-    const tag = reader.bigU64();
-    const value = reader.bigU64();
-    if (tag === 0n) break;
-    values.set(tag, value);
-  }
-  return {
-    bias: object.bias,
-    at: (tag) => {
-      const value = values.get(tag);
-      if (value === undefined) return undefined;
-      // The loader turns these into addresses in place, except where the section is read-only.
-      return value < object.start ? advance(object.bias, value) : remoteAddress(value);
-    },
-  };
-}
-
-/** Hash function of the GNU hash table. */
-function gnuHash(name: string): number {
-  let hash = 5381;
-  for (const byte of Buffer.from(name, 'latin1')) hash = (Math.imul(hash, 33) + byte) >>> 0;
-  return hash;
-}
-
-function lookUp(
-  tables: DynamicTables,
-  name: string,
-  version: string,
-  read: MemoryReader,
-): { readonly address: RemoteAddress } | undefined {
-  const hashTable = tables.at(tags.gnuHash);
-  const symbolTable = tables.at(tags.symbolTable);
-  if (hashTable === undefined || symbolTable === undefined) return undefined;
-  const word = (address: RemoteAddress): number => new ByteReader(read(address, 4), 'hash table').u32();
-  const bucketCount = word(hashTable);
-  const firstSymbol = word(advance(hashTable, 4));
-  const bloomSize = word(advance(hashTable, 8));
-  if (bucketCount === 0) return undefined;
-  const buckets = advance(hashTable, 16 + bloomSize * 8);
-  const chains = advance(buckets, bucketCount * 4);
-  const wanted = gnuHash(name);
-  let index = word(advance(buckets, (wanted % bucketCount) * 4));
-  for (let steps = 0; index >= firstSymbol && steps < longestChain; index++, steps++) {
-    const hash = word(advance(chains, (index - firstSymbol) * 4));
-    if ((hash | 1) === (wanted | 1)) {
-      const symbol = new ByteReader(read(advance(symbolTable, index * symbolSize), symbolSize), 'symbol');
-      const nameOffset = symbol.u32();
-      const type = symbol.u8() & 15;
-      symbol.u8();
-      const isDefined = symbol.u16() !== 0;
-      const value = symbol.bigU64();
-      const fits =
-        isDefined && readName(tables, nameOffset, read) === name && hasVersion(tables, index, version, read);
-      if (fits)
-        return type === functionType || type === objectType
-          ? { address: advance(tables.bias, value) }
-          : undefined;
+  const { start, end, bias } = definer.object;
+  for (const tables of [definer, ...all.filter((candidate) => candidate !== definer)]) {
+    for (const { type, address, addend, symbolIndex } of tables.relocations()) {
+      const isOwnSlot =
+        tables === definer && type === relocationType.iRelative && BigInt(addend) + bias === resolver.address;
+      // A slot of the defining object for calls may lead to its own stub until the first call.
+      const isNamed =
+        type === relocationType.globDat || (type === relocationType.jumpSlot && tables !== definer);
+      if (!isOwnSlot && !(isNamed && tables.refersTo(symbolIndex, symbol))) continue;
+      const value = new ByteReader(read(address, 8), 'slot').bigU64();
+      if (value >= start && value < end && value !== resolver.address) return remoteAddress(value);
     }
-    if (hash & 1) break;
   }
   return undefined;
-}
-
-function readName(tables: DynamicTables, offset: number, read: MemoryReader): string {
-  const strings = tables.at(tags.stringTable);
-  if (strings === undefined) return '';
-  const bytes: number[] = [];
-  for (let position = offset; bytes.length < longestName; position++) {
-    const [byte = 0] = read(advance(strings, position), 1);
-    if (byte === 0) break;
-    bytes.push(byte);
-  }
-  return Buffer.from(bytes).toString('latin1');
-}
-
-function hasVersion(tables: DynamicTables, index: number, version: string, read: MemoryReader): boolean {
-  const indexes = tables.at(tags.versionIndexes);
-  let definition = tables.at(tags.versionDefinitions);
-  if (version === '' || indexes === undefined || definition === undefined) return true;
-  const wanted = new ByteReader(read(advance(indexes, index * 2), 2), 'version').u16() & 0x7fff;
-  for (let steps = 0; steps < 1000; steps++) {
-    const reader = new ByteReader(read(definition, 20), 'version definition', 'ELF_MALFORMED', 4);
-    const number = reader.u16();
-    reader.position = 12;
-    const auxiliary = reader.u32();
-    const next = reader.u32();
-    if ((number & 0x7fff) === wanted) {
-      const nameOffset = new ByteReader(read(advance(definition, auxiliary), 4), 'version name').u32();
-      return readName(tables, nameOffset, read) === version;
-    }
-    if (next === 0) return false;
-    definition = advance(definition, next);
-  }
-  return false;
 }

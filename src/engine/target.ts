@@ -1,11 +1,10 @@
 // One process as the engine sees it before it changes anything, and the door through which images are written.
-import { closeSync, openSync, readSync, writeSync } from 'node:fs';
-import { advance, hex, type RemoteAddress } from '../base/address.js';
-import { asKcareError, KcareError } from '../base/errors.js';
+import { closeSync, openSync, readSync } from 'node:fs';
+import type { RemoteAddress } from '../base/address.js';
+import { KcareError } from '../base/errors.js';
 import type { ImageHeader } from '../link/index.js';
 import {
   mappedObjects,
-  memoryDirectory,
   ProcessMemory,
   readMaps,
   readStatus,
@@ -15,6 +14,7 @@ import {
 import type { MemoryReader } from './frames.js';
 import { findSignalReturn } from './signal-return.js';
 import { findImages } from './images.js';
+import type { IntentJournal } from './intents.js';
 
 export interface Target {
   readonly pid: number;
@@ -27,75 +27,44 @@ export interface Target {
   readonly write: (address: RemoteAddress, bytes: Uint8Array) => void;
   /** Address of the signal return trampoline. Throws TARGET_UNSUPPORTED. */
   readonly signalReturn: () => RemoteAddress;
+  /** Where mappings are noted that are begun. */
+  readonly journal: IntentJournal;
 }
 
 /**
- * Runs `action` with a fresh view of the process. Both descriptors stay with the program that runs now: should it
+ * Runs `action` with a fresh view of the process. The descriptor stays with the program that runs now: should it
  * execute another one, reads and writes fail instead of reaching that. Throws TARGET_GONE, NOT_PERMITTED,
  * HEADER_MALFORMED.
  */
 export async function withTarget<Result>(
   pid: number,
+  journal: IntentJournal,
   action: (target: Target) => Result | Promise<Result>,
 ): Promise<Result> {
-  const memory = ProcessMemory.open(pid);
-  let writable: number | undefined;
+  const memory = ProcessMemory.open(pid, 'r+');
   try {
     const maps = readMaps(pid);
     const read: MemoryReader = (address, length) => memory.read(address, length);
     const objects = mappedObjects(pid, memory, maps);
     const images = findImages(maps, read);
-    writable = openForWriting(pid);
-    const descriptor = writable;
-    const write = (address: RemoteAddress, bytes: Uint8Array): void =>
-      writeAll(pid, descriptor, address, bytes);
     return await action({
       pid,
       maps,
       objects,
       images,
       read,
-      write,
+      write: (address, bytes) => memory.write(address, bytes),
       signalReturn: () => findSignalReturn(objects, read),
+      journal,
     });
   } finally {
     memory.close();
-    if (writable !== undefined) closeSync(writable);
-  }
-}
-
-function openForWriting(pid: number): number {
-  try {
-    return openSync(`/proc/${memoryDirectory(pid)}/mem`, 'r+');
-  } catch (thrown) {
-    const error = asKcareError(thrown);
-    if (error.code !== 'FILE_MISSING') throw error;
-    throw new KcareError('TARGET_GONE', `process ${pid} ended`, { pid });
-  }
-}
-
-function writeAll(pid: number, descriptor: number, address: RemoteAddress, bytes: Uint8Array): void {
-  for (let done = 0; done < bytes.length;) {
-    let count: number;
-    try {
-      // The declared type of `position` lacks bigint, which Node accepts; user addresses are exact as numbers.
-      count = writeSync(descriptor, bytes, done, bytes.length - done, Number(advance(address, done)));
-    } catch (thrown) {
-      const reason = thrown instanceof Error ? thrown.message : String(thrown);
-      throw new KcareError('TARGET_MEMORY', `process ${pid}: cannot write at ${hex(address)} (${reason})`, {
-        pid,
-      });
-    }
-    if (count === 0) throw new KcareError('TARGET_GONE', `process ${pid} ended`, { pid });
-    done += count;
   }
 }
 
 /** Throws when this process must be left alone, with the reason. */
 export function checkTarget(pid: number): void {
   const status = readStatus(pid);
-  // The main thread may end before the others: state Z, but the process lives.
-  memoryDirectory(pid);
   if (status.tracerPid !== 0) {
     throw new KcareError('TARGET_TRACED', `process ${pid} is traced by process ${status.tracerPid}`, {
       tracer: status.tracerPid,

@@ -1,4 +1,4 @@
-// Walks the stack of one stopped thread precisely, to tell a live frame from a stale word.
+// Walks the stack of one stopped thread or suspended context precisely, to tell a live frame from a stale word.
 import { advance, remoteAddress, type RemoteAddress } from '../base/address.js';
 import { KcareError } from '../base/errors.js';
 import { evaluateExpression, frameRulesAt, type FrameDescription, type RegisterRule } from '../elf/index.js';
@@ -18,6 +18,20 @@ export interface Backtrace {
   readonly frames: readonly Frame[];
   /** The walk reached the outermost frame; without that nothing may be concluded from what is missing. */
   readonly complete: boolean;
+  /** The outermost frame is the function of a context; what the thread did before lies on another stack. */
+  readonly endsCoroutine?: boolean;
+  /** The function that makecontext was given has returned: nothing goes on here any more. */
+  readonly isOver?: boolean;
+}
+
+/**
+ * The first bytes of glibc's __start_context, to which the function of a new context returns (glibc,
+ * sysdeps/unix/sysv/linux/x86_64/__start_context.S): mov %rbx,%rsp; mov (%rsp),%rdi.
+ */
+const contextStart = 0x243c8b48dc8948n;
+
+function isContextStart(address: bigint, readWord: WordReader): boolean {
+  return BigInt.asUintN(56, readWord(address) ?? 0n) === contextStart;
 }
 
 const maximumFrames = 4096;
@@ -28,20 +42,34 @@ const returnAddress = 16;
 /** Index in struct user_regs_struct of each DWARF register 0–16 (System V x86-64 psABI, figure 3.36). */
 const userRegisterOfDwarf = [10, 12, 11, 5, 13, 14, 4, 19, 9, 8, 7, 6, 3, 2, 1, 0, 16];
 
-/** The frames of a thread with these user_regs_struct registers. Never throws because of what the target holds. */
-export function backtrace(registers: BigUint64Array, finder: FrameFinder, readWord: WordReader): Backtrace {
+/**
+ * The frames of a thread with these user_regs_struct registers, or of a context that saved them where it called a
+ * function. Never throws because of what the target holds.
+ */
+export function backtrace(
+  registers: BigUint64Array,
+  finder: FrameFinder,
+  readWord: WordReader,
+  wasSaved = false,
+): Backtrace {
   let current: (bigint | undefined)[] = userRegisterOfDwarf.map((index) => registers[index]);
-  let interrupted = true;
+  // A context that has not begun yet stands at the start of its function, as if it had been interrupted there.
+  let interrupted = !wasSaved || isFunctionStart(current[returnAddress], finder);
   const frames: Frame[] = [];
   while (frames.length < maximumFrames) {
     const instruction = current[returnAddress];
     if (instruction === undefined) return { frames, complete: false };
     // The outermost frame of a thread made by clone() returns to 0 where its entry has no unwind table.
     if (instruction === 0n) return { frames, complete: frames.length > 0 };
+    if (!interrupted && isContextStart(instruction, readWord))
+      return { frames, complete: true, endsCoroutine: true };
     frames.push({ instruction: remoteAddress(instruction), interrupted });
     // A return address may be the first byte behind its function: the call itself lies before it.
     const lookup = advance(remoteAddress(instruction), interrupted ? 0 : -1);
-    const caller = callerOf(lookup, current, finder, readWord);
+    const description = found(lookup, finder);
+    if (!interrupted && description && isContextStart(BigInt(description.start), readWord))
+      return { frames, complete: true, isOver: true };
+    const caller = description && callerOf(description, lookup, current, readWord);
     if (caller === undefined) return { frames, complete: false };
     if (caller === 'outermost') return { frames, complete: true };
     const moved = (caller.registers[stackPointer] ?? 0n) > (current[stackPointer] ?? 0n);
@@ -58,15 +86,26 @@ interface Caller {
   readonly throughSignal: boolean;
 }
 
+function isFunctionStart(address: bigint | undefined, finder: FrameFinder): boolean {
+  return address !== undefined && found(remoteAddress(address), finder)?.start === Number(address);
+}
+
+function found(address: RemoteAddress, finder: FrameFinder): FrameDescription | undefined {
+  return unlessDamaged(() => finder(address));
+}
+
 function callerOf(
+  description: FrameDescription,
   lookup: RemoteAddress,
   current: readonly (bigint | undefined)[],
-  finder: FrameFinder,
   readWord: WordReader,
 ): Caller | 'outermost' | undefined {
+  return unlessDamaged(() => applyRules(description, Number(lookup), current, readWord));
+}
+
+function unlessDamaged<Result>(read: () => Result): Result | undefined {
   try {
-    const description = finder(lookup);
-    return description && applyRules(description, Number(lookup), current, readWord);
+    return read();
   } catch (error) {
     if (error instanceof KcareError) return undefined;
     throw error;

@@ -15,7 +15,7 @@ import {
 } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KcareError } from '../base/errors.js';
-import { readSafeFile, safeDirectory, syncDirectory, writeAtomically } from './safe-files.js';
+import { readSafeFile, safeDirectory, syncDirectory, writeAtomically } from '../base/safe-files.js';
 import type { RootChain, StoredMetadata } from './verify.js';
 
 /*

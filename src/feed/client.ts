@@ -1,4 +1,4 @@
-// The feed as an agent uses it: refresh and verify metadata, choose a patchset, hand out verified patches.
+// Verification of a whole feed: refresh its metadata, verify it from the imported keys on, open the chosen patchset.
 import { join } from 'node:path';
 import type { Key } from 'openpgp';
 import { Updater } from 'tuf-js';
@@ -18,33 +18,15 @@ import {
 } from './cache.js';
 import { explainRefresh } from './explain.js';
 import { asFeedError } from './failures.js';
-import { FeedFetcher, type ProxySettings, serverUrl, withoutPassword } from './fetcher.js';
+import { type FeedFetcher, serverUrl, withoutPassword } from './fetcher.js';
 import { requireKeys } from './keyring.js';
 import { feedPrefix, limits } from './names.js';
-import { writeAtomically } from './safe-files.js';
-import { type FeedState, type SelectPatchset, openState } from './state.js';
-import { type RootChain, verifyMetadata, verifyRootChain } from './verify.js';
-
-export interface FeedOptions {
-  /** PATCH_SERVER: http(s) or file URL, or a path. */
-  readonly server: string;
-  /** PREFIX; default "main". */
-  readonly prefix?: string;
-  readonly cacheDirectory: string;
-  /** The imported OpenPGP keys (see importKey). */
-  readonly keyDirectory: string;
-  /** Chooses a patchset of the feed; default the newest. */
-  readonly select?: SelectPatchset;
-}
-
-export interface UpdateOptions extends FeedOptions {
-  readonly proxy?: ProxySettings;
-  /** Longest time for one file in milliseconds; default 30 000. */
-  readonly timeoutMs?: number;
-  readonly userAgent?: string;
-  /** Further attempts for one file; default 2. */
-  readonly retries?: number;
-}
+import { writeAtomically } from '../base/safe-files.js';
+import { firstExpiry, verifyDetached } from './openpgp.js';
+import { type FeedState, openState } from './state.js';
+import type { FeedOptions, UpdateOptions } from './update.js';
+import { type KeyFile, type Verdict, digestOf, longestVerdictMs, sha256Of, writeVerdict } from './verdict.js';
+import { type RootChain, type StoredMetadata, verifyMetadata, verifyRootChain } from './verify.js';
 
 export interface CachedOptions extends FeedOptions {
   /** Accept metadata that has expired: for showing what is known, not for applying it. */
@@ -53,17 +35,10 @@ export interface CachedOptions extends FeedOptions {
 
 /**
  * Refreshes the cached feed from its server and verifies all of it (R4). All or nothing: after any error the cache holds
- * the state it held before, which {@link cachedFeed} opens. Throws the FEED_ and PATCHSET_ errors, UNSAFE_MODE, NO_SPACE.
- * The caller holds the agent's lock: one process at a time changes a cache.
+ * the state it held before, which {@link cachedFeed} opens. Throws as updateFeed.
  */
-export async function updateFeed(options: UpdateOptions): Promise<FeedState> {
+export async function verifyFeed(options: UpdateOptions, fetcher: FeedFetcher): Promise<FeedState> {
   const place = await openPlace(options);
-  const fetcher = new FeedFetcher({
-    timeoutMs: options.timeoutMs ?? 30_000,
-    userAgent: options.userAgent ?? 'kcare',
-    ...(options.proxy === undefined ? {} : { proxy: options.proxy }),
-    ...(options.retries === undefined ? {} : { retries: options.retries }),
-  });
   const staging = await newGeneration(place.cache);
   try {
     const previous = await currentGeneration(place.cache);
@@ -71,16 +46,73 @@ export async function updateFeed(options: UpdateOptions): Promise<FeedState> {
     if (previous !== undefined) await inheritMetadata(previous, staging);
     const chain = await refresh(place, fetcher, staging, known);
     const root = await verifyRootChain(chain, place.keys, place.prefix);
-    const verified = verifyMetadata(root, await readStoredMetadata(staging), false);
-    const state = await openState({ ...place, ...verified, fetcher, select: options.select });
+    const stored = await readStoredMetadata(staging);
+    const { targets, expires } = verifyMetadata(root, stored, false);
+    const indexes: SignedIndex[] = [];
+    const state = await openState({
+      ...place,
+      targets: targets.targets,
+      expires,
+      fetcher,
+      select: options.select,
+      signerOf: async (index, signature, patchset) => {
+        const signedBy = await signerOf(place, index, signature, patchset);
+        indexes.push({ index, signature, signedBy });
+        return signedBy;
+      },
+    });
+    await writeVerdict(staging, await verdictOf(place, chain, stored, expires, indexes));
     await activateGeneration(place.cache, staging);
-    const hashes = Object.values(verified.targets.targets).map((target) => target.hashes['sha256'] ?? '');
+    const hashes = Object.values(targets.targets).map((target) => target.hashes['sha256'] ?? '');
     await tidyCache(place.cache, new Set(hashes));
     return state;
   } catch (error) {
     await dropGeneration(staging);
     throw asKcareError(error);
   }
+}
+
+interface SignedIndex {
+  readonly index: Buffer;
+  readonly signature: Buffer;
+  readonly signedBy: string;
+}
+
+async function signerOf(
+  { keys }: Place,
+  index: Buffer,
+  signature: Buffer,
+  patchset: string,
+): Promise<string> {
+  return await verifyDetached(index, signature, keys, `Patchset ${patchset}`, 'PATCHSET_UNSIGNED');
+}
+
+async function verdictOf(
+  { prefix, keys, keyFiles }: Place,
+  chain: RootChain,
+  stored: StoredMetadata,
+  expires: Date,
+  indexes: readonly SignedIndex[],
+): Promise<Verdict> {
+  const now = new Date();
+  const signatures = [chain.signature, ...indexes.map(({ signature }) => signature)];
+  const until = Math.min(
+    expires.getTime(),
+    await firstExpiry(keys, signatures, now),
+    now.getTime() + longestVerdictMs,
+  );
+  return {
+    version: 1,
+    from: now.getTime(),
+    until,
+    expires: expires.getTime(),
+    digest: digestOf(prefix, keyFiles, chain, stored),
+    indexes: indexes.map(({ index, signature, signedBy }) => ({
+      index: sha256Of(index),
+      signature: sha256Of(signature),
+      signedBy,
+    })),
+  };
 }
 
 /**
@@ -99,8 +131,14 @@ export async function cachedFeed(options: CachedOptions): Promise<FeedState> {
   try {
     const root = await verifyRootChain(await readRootChain(generation), place.keys, place.prefix);
     const stored = await readStoredMetadata(generation);
-    const verified = verifyMetadata(root, stored, options.allowExpired ?? false);
-    return await openState({ ...place, ...verified, select: options.select });
+    const { targets, expires } = verifyMetadata(root, stored, options.allowExpired ?? false);
+    return await openState({
+      ...place,
+      targets: targets.targets,
+      expires,
+      select: options.select,
+      signerOf: (...signed) => signerOf(place, ...signed),
+    });
   } catch (error) {
     const failure = asKcareError(error);
     if (failure.code !== 'FILE_MISSING') throw failure;
@@ -114,14 +152,15 @@ interface Place {
   readonly prefix: string;
   readonly cache: FeedCache;
   readonly keys: readonly Key[];
+  readonly keyFiles: readonly KeyFile[];
 }
 
 async function openPlace(options: FeedOptions): Promise<Place> {
   const prefix = feedPrefix(options.prefix);
   const server = serverUrl(options.server);
-  const keys = await requireKeys(options.keyDirectory);
+  const { keys, files } = await requireKeys(options.keyDirectory);
   const cache = await openCache(options.cacheDirectory, withoutPassword(server.href), prefix);
-  return { base: new URL(`${prefix}/`, server), prefix, cache, keys };
+  return { base: new URL(`${prefix}/`, server), prefix, cache, keys, keyFiles: files };
 }
 
 /** The roots verified before, or (first use, or a damaged cache) the first root with its OpenPGP signature. */

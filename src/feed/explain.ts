@@ -6,7 +6,7 @@ import { PersistError, RuntimeError } from 'tuf-js/dist/error.js';
 import { KcareError, asKcareError } from '../base/errors.js';
 import { asFeedError } from './failures.js';
 import { type FeedFetcher, withoutPassword } from './fetcher.js';
-import { writeAtomically } from './safe-files.js';
+import { writeAtomically } from '../base/safe-files.js';
 import { readMetadata, verifyMetadata, verifySnapshot } from './verify.js';
 
 /** The error to throw for what `Updater.refresh` threw. `staging` is its metadata directory. */

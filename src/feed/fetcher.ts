@@ -4,8 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { DownloadHTTPError, DownloadLengthMismatchError } from 'tuf-js/dist/error.js';
 import type { Fetcher } from 'tuf-js';
-import { EnvHttpProxyAgent, interceptors, request } from 'undici';
 import { KcareError } from '../base/errors.js';
+import type { HttpClient } from './http.js';
 
 export interface ProxySettings {
   /** Proxy URLs for http and https; absent ones come from http_proxy, https_proxy and no_proxy of the environment. */
@@ -46,7 +46,7 @@ export class FeedFetcher implements Fetcher {
   /** Set when the last download failed: the updater hides the class of such errors. */
   failure: Error | undefined;
   readonly #options: FetcherOptions;
-  #agent: EnvHttpProxyAgent | undefined;
+  #http: HttpClient | undefined;
 
   constructor(options: FetcherOptions) {
     this.#options = options;
@@ -80,40 +80,14 @@ export class FeedFetcher implements Fetcher {
   }
 
   async close(): Promise<void> {
-    await this.#agent?.destroy();
-    this.#agent = undefined;
+    await this.#http?.close();
+    this.#http = undefined;
   }
 
+  /** The HTTP client takes longer to load than a feed in files takes to read. */
   async #get(url: string, maxLength: number): Promise<Buffer> {
-    this.#agent ??= new EnvHttpProxyAgent({
-      ...(this.#options.proxy?.http === undefined ? {} : { httpProxy: this.#options.proxy.http }),
-      ...(this.#options.proxy?.https === undefined ? {} : { httpsProxy: this.#options.proxy.https }),
-      // Proxies commonly refuse CONNECT to port 80: plain http goes through them in absolute form.
-      proxyTunnel: false,
-    });
-    const signal = AbortSignal.timeout(this.#options.timeoutMs);
-    const { statusCode, headers, body } = await request(url, {
-      dispatcher: this.#agent.compose(interceptors.redirect({ maxRedirections: 3 })),
-      headers: { 'user-agent': this.#options.userAgent, 'accept-encoding': 'identity' },
-      signal,
-    });
-    if (statusCode !== 200) {
-      body.on('error', () => undefined).destroy();
-      throw new DownloadHTTPError(`HTTP status ${statusCode}`, statusCode);
-    }
-    // Announced lengths are checked first; the bytes are counted all the same.
-    if (Number(headers['content-length'] ?? 0) > maxLength) {
-      body.on('error', () => undefined).destroy();
-      throw new DownloadLengthMismatchError(`more than ${maxLength} bytes are announced`);
-    }
-    const chunks: Buffer[] = [];
-    let length = 0;
-    for await (const chunk of body as AsyncIterable<Buffer>) {
-      length += chunk.length;
-      if (length > maxLength) throw new DownloadLengthMismatchError(`more than ${maxLength} bytes are sent`);
-      chunks.push(chunk);
-    }
-    return Buffer.concat(chunks, length);
+    this.#http ??= new (await import('./http.js')).HttpClient(this.#options);
+    return await this.#http.get(url, maxLength);
   }
 }
 
@@ -142,6 +116,11 @@ function isTransient(error: unknown): boolean {
   if (error instanceof DownloadLengthMismatchError) return false;
   // A server that is too slow once is not waited for again.
   return !(error instanceof Error && (error.name === 'TimeoutError' || systemCode(error) === 'ENOENT'));
+}
+
+/** The server says that there is no such file, in one of the two ways that The Update Framework takes for that. */
+export function isAbsent(error: unknown): boolean {
+  return error instanceof DownloadHTTPError && [403, 404].includes(error.statusCode);
 }
 
 function asDownloadFailure(url: string, error: unknown): Error {

@@ -1,11 +1,6 @@
 // Public face of the feed layer: the signed feed as publishers make it and agents use it.
-export {
-  type CachedOptions,
-  type FeedOptions,
-  type UpdateOptions,
-  cachedFeed,
-  updateFeed,
-} from './client.js';
+export { type CachedOptions, cachedFeed } from './client.js';
+export { type FeedOptions, type UpdateOptions, updateFeed } from './update.js';
 export type { ProxySettings } from './fetcher.js';
 export { importKey, listKeys, removeKey } from './keyring.js';
 export { defaultPrefix, feedPrefix, isPatchsetName, nextPatchsetName } from './names.js';
@@ -20,6 +15,5 @@ export {
 } from './publish.js';
 export { type Lifetimes, defaultLifetimes } from './repository.js';
 export { type RoleName, roleNames } from './role-keys.js';
-export { readSafeFile, safeDirectory, writeAtomically } from './safe-files.js';
 export type { PatchEntry, ReleasedPatchset } from './schema.js';
 export type { FeedState, SelectPatchset, VerifiedPatchFile } from './state.js';

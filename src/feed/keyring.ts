@@ -1,14 +1,14 @@
 // The OpenPGP keys that an agent trusts: one file for each key in a directory that only root may change.
-import { readFile, readdir, rm, stat } from 'node:fs/promises';
+import { readFile, rm, stat } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Key } from 'openpgp';
 import { KcareError, asKcareError } from '../base/errors.js';
+import { keyFileSuffix, readKeyFiles } from './key-files.js';
 import { limits } from './names.js';
 import { type KeyDescription, describeKey, readPublicKey } from './openpgp.js';
-import { readSafeFile, safeDirectory, writeAtomically } from './safe-files.js';
-
-const suffix = '.asc';
+import { safeDirectory, writeAtomically } from '../base/safe-files.js';
+import type { KeyFile } from './verdict.js';
 
 /**
  * Adds the public key in the file `path` (armored or binary) to the trusted keys. Importing a key again refreshes it.
@@ -19,7 +19,10 @@ export async function importKey(keyDirectory: string, path: string): Promise<Key
   const key = await readPublicKey(bytes);
   const description = await describeKey(key);
   const directory = await safeDirectory(keyDirectory);
-  await writeAtomically(join(directory, `${description.fingerprint}${suffix}`), Buffer.from(key.armor()));
+  await writeAtomically(
+    join(directory, `${description.fingerprint}${keyFileSuffix}`),
+    Buffer.from(key.armor()),
+  );
   return description;
 }
 
@@ -28,7 +31,7 @@ export async function removeKey(keyDirectory: string, fingerprint: string): Prom
   const directory = await safeDirectory(keyDirectory);
   const name = fingerprint.replaceAll(' ', '').toUpperCase();
   if (!/^[0-9A-F]{40,64}$/.test(name)) throw new KcareError('USAGE', `${fingerprint} is not a fingerprint.`);
-  const path = join(directory, `${name}${suffix}`);
+  const path = join(directory, `${name}${keyFileSuffix}`);
   const present = existsSync(path);
   await rm(path, { force: true });
   return present;
@@ -39,16 +42,19 @@ export async function listKeys(keyDirectory: string): Promise<KeyDescription[]> 
   return await Promise.all((await loadKeys(keyDirectory)).keys.map(describeKey));
 }
 
-/** Trusted keys, and why files of the directory were left out (expired, revoked, damaged). Throws UNSAFE_MODE (R10). */
-export async function loadKeys(
-  keyDirectory: string,
-): Promise<{ readonly keys: readonly Key[]; readonly unusable: readonly string[] }> {
-  const directory = await safeDirectory(keyDirectory);
+/** The usable ones of the trusted keys, and why others were left out (expired, revoked, damaged). */
+export interface LoadedKeys {
+  readonly keys: readonly Key[];
+  readonly unusable: readonly string[];
+  readonly files: readonly KeyFile[];
+}
+
+/** Throws UNSAFE_MODE (R10). */
+export async function loadKeys(keyDirectory: string): Promise<LoadedKeys> {
   const keys: Key[] = [];
   const unusable: string[] = [];
-  for (const name of (await readdir(directory)).sort()) {
-    if (!name.endsWith(suffix) || name.startsWith('.')) continue;
-    const bytes = await readSafeFile(join(directory, name));
+  const files = await readKeyFiles(keyDirectory);
+  for (const { name, bytes } of files) {
     try {
       keys.push(await readPublicKey(bytes));
     } catch (error) {
@@ -56,13 +62,14 @@ export async function loadKeys(
       unusable.push(`${name}: ${error.message}`);
     }
   }
-  return { keys, unusable };
+  return { keys, unusable, files };
 }
 
 /** The trusted keys for verifying a feed; throws FEED_UNTRUSTED when there are none (R4). */
-export async function requireKeys(keyDirectory: string): Promise<readonly Key[]> {
-  const { keys, unusable } = await loadKeys(keyDirectory);
-  if (keys.length > 0) return keys;
+export async function requireKeys(keyDirectory: string): Promise<LoadedKeys> {
+  const loaded = await loadKeys(keyDirectory);
+  if (loaded.keys.length > 0) return loaded;
+  const { unusable } = loaded;
   const why = unusable.length === 0 ? 'no OpenPGP key is imported' : `no usable key: ${unusable.join(' ')}`;
   throw new KcareError('FEED_UNTRUSTED', `The feed cannot be trusted: ${why}.`);
 }

@@ -2,6 +2,7 @@
 import {
   type Key,
   type PrivateKey,
+  type Signature,
   createMessage,
   generateKey,
   readKeys,
@@ -75,12 +76,9 @@ export async function verifyDetached(
 ): Promise<string> {
   const reasons: string[] = [];
   try {
-    const text = Buffer.from(signature).toString('latin1');
     const result = await verify({
       message: await createMessage({ binary: bytes, format: 'binary' }),
-      signature: await (text.startsWith('-----BEGIN PGP')
-        ? readSignature({ armoredSignature: text })
-        : readSignature({ binarySignature: signature })),
+      signature: await readDetached(signature),
       verificationKeys: [...keys],
       format: 'binary',
     });
@@ -101,6 +99,34 @@ export async function verifyDetached(
     `${what} has no valid OpenPGP signature by an imported key (${reasons.join('; ') || 'it is not signed'}).`,
     { trustedKeys: keys.map((key) => key.getFingerprint().toUpperCase()) },
   );
+}
+
+/**
+ * The time (milliseconds since 1970; Infinity: none) before which no key and no detached signature of these expires;
+ * what has expired already at `now` supports nothing and does not count.
+ */
+export async function firstExpiry(
+  keys: readonly Key[],
+  signatures: readonly Uint8Array[],
+  now: Date,
+): Promise<number> {
+  const times: (Date | number | null)[] = [];
+  for (const key of keys) {
+    times.push(await key.getExpirationTime());
+    for (const subkey of key.subkeys) times.push(await subkey.getExpirationTime());
+  }
+  for (const bytes of signatures) {
+    for (const packet of (await readDetached(bytes)).packets) times.push(packet.getExpirationTime());
+  }
+  const finite = times.flatMap((time) => (time instanceof Date && time > now ? time.getTime() : []));
+  return Math.min(Infinity, ...finite);
+}
+
+async function readDetached(bytes: Uint8Array): Promise<Signature> {
+  const text = Buffer.from(bytes).toString('latin1');
+  return await (text.startsWith('-----BEGIN PGP')
+    ? readSignature({ armoredSignature: text })
+    : readSignature({ binarySignature: bytes }));
 }
 
 /** Makes an Ed25519 signing key in the form that GnuPG 2.2 understands (RFC 4880bis, not RFC 9580). */

@@ -27,7 +27,7 @@ import {
 import { type RoleName, makeRoleKey, retireRoleKeys, roleNames } from './role-keys.js';
 import { type ReleasedPatchset, printDocument } from './schema.js';
 import { type StoredTargets, readStoredIndex, readStoredList, targetFilePath } from './stored-targets.js';
-import { writeAtomically } from './safe-files.js';
+import { writeAtomically } from '../base/safe-files.js';
 
 export interface FeedLocation {
   /** The directory that is served; the feed itself is its subdirectory `prefix`. */

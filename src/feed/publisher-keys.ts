@@ -6,7 +6,7 @@ import { lock } from 'proper-lockfile';
 import { KcareError } from '../base/errors.js';
 import { publicKeyName } from './names.js';
 import { makeSigningKey, readSigningKey } from './openpgp.js';
-import { readSafeFile, safeDirectory, writeAtomically } from './safe-files.js';
+import { readSafeFile, safeDirectory, writeAtomically } from '../base/safe-files.js';
 
 const signingKeyName = 'openpgp-private.asc';
 

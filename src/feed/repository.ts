@@ -8,7 +8,7 @@ import type { Key, PrivateKey } from 'openpgp';
 import { KcareError } from '../base/errors.js';
 import { signDetached } from './openpgp.js';
 import { type RoleKey, type RoleName, loadRoleKey, makeRoleKey, roleNames } from './role-keys.js';
-import { writeAtomically } from './safe-files.js';
+import { writeAtomically } from '../base/safe-files.js';
 import { prefixField, readMetadata, verifyMetadata, verifyRootChain } from './verify.js';
 
 const specVersion = '1.0.31';

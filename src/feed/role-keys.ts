@@ -12,7 +12,7 @@ import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Key, Signature } from '@tufjs/models';
 import { KcareError } from '../base/errors.js';
-import { readSafeFile, safeDirectory, writeAtomically } from './safe-files.js';
+import { readSafeFile, safeDirectory, writeAtomically } from '../base/safe-files.js';
 
 export const roleNames = ['root', 'targets', 'snapshot', 'timestamp'] as const;
 export type RoleName = (typeof roleNames)[number];

@@ -1,44 +1,46 @@
 // The JSON documents of a feed that are ours (the list of patchsets and the index of one): parse and print.
-import { z } from 'zod';
 import { KcareError } from '../base/errors.js';
+import {
+  integer,
+  list,
+  optional,
+  record,
+  ShapeError,
+  text,
+  textThat,
+  utcTime,
+  type Shape,
+  type Shaped,
+} from '../base/shapes.js';
 import { isPatchsetName } from './names.js';
 
-const patchsetName = z.string().refine(isPatchsetName, 'not a patchset name such as U20261122_01');
-const timestamp = z.iso.datetime();
-const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
+const patchsetName = textThat(isPatchsetName, 'a patchset name such as U20261122_01');
+const matching = (pattern: RegExp): Shape<string> =>
+  textThat((value) => pattern.test(value), `of the form ${pattern.source}`);
 
-const cveSchema = z.object({
-  id: z.string().max(64),
-  description: z.string(),
-  score: z.string().max(16),
-  url: z.string().max(2048),
+const cveShape = record({ id: text(64), description: text(), score: text(16), url: text(2048) });
+
+const entryShape = record({
+  buildId: matching(/^[0-9a-f]{8,128}$/),
+  level: integer(1),
+  file: matching(/^patches\/[0-9a-f]{8,128}-\d{1,10}\.kpatch$/),
+  sha256: matching(/^[0-9a-f]{64}$/),
+  size: integer(0),
+  objectName: text(256),
+  package: optional(text(256), ''),
+  packageVersion: optional(text(256), ''),
+  fixedVersion: optional(text(256), ''),
+  cves: list(cveShape, 10_000),
 });
 
-const entrySchema = z.object({
-  buildId: z.string().regex(/^[0-9a-f]{8,128}$/),
-  level: z.int().positive(),
-  file: z.string().regex(/^patches\/[0-9a-f]{8,128}-\d{1,10}\.kpatch$/),
-  sha256,
-  size: z.int().nonnegative(),
-  objectName: z.string().max(256),
-  package: z.string().max(256).default(''),
-  packageVersion: z.string().max(256).default(''),
-  fixedVersion: z.string().max(256).default(''),
-  cves: z.array(cveSchema).max(10_000),
-});
+const indexShape = record({ name: patchsetName, created: utcTime, patches: list(entryShape, 100_000) });
 
-const indexSchema = z.object({
-  name: patchsetName,
-  created: timestamp,
-  patches: z.array(entrySchema).max(100_000),
-});
-
-const listSchema = z.array(z.object({ name: patchsetName, released: timestamp })).max(100_000);
+const listShape = list(record({ name: patchsetName, released: utcTime }), 100_000);
 
 /** One patch of a patchset, as its index describes it. */
-export type PatchEntry = z.infer<typeof entrySchema>;
+export type PatchEntry = Shaped<typeof entryShape>;
 /** A patchset: all patches that hold at that release, at most one for each build-id. */
-export type PatchsetIndex = z.infer<typeof indexSchema>;
+export type PatchsetIndex = Shaped<typeof indexShape>;
 /** One release of a feed; `released` is an ISO 8601 time. */
 export interface ReleasedPatchset {
   readonly name: string;
@@ -47,7 +49,7 @@ export interface ReleasedPatchset {
 
 /** Parses `feed.json`: all patchsets, oldest first. Throws FEED_MALFORMED. */
 export function parseFeedList(bytes: Uint8Array): readonly ReleasedPatchset[] {
-  const list = parse(bytes, listSchema, 'feed.json');
+  const list = parse(bytes, listShape, 'feed.json');
   if (new Set(list.map(({ name }) => name)).size !== list.length) {
     throw new KcareError('FEED_MALFORMED', 'feed.json names a patchset twice.');
   }
@@ -56,7 +58,7 @@ export function parseFeedList(bytes: Uint8Array): readonly ReleasedPatchset[] {
 
 /** Parses `patchsets/<name>.json`. Throws FEED_MALFORMED, FEED_MISMATCH when it is the index of another patchset. */
 export function parsePatchsetIndex(bytes: Uint8Array, name: string): PatchsetIndex {
-  const index = parse(bytes, indexSchema, `The index of patchset ${name}`);
+  const index = parse(bytes, indexShape, `The index of patchset ${name}`);
   if (index.name !== name) {
     throw new KcareError('FEED_MISMATCH', `The index of patchset ${name} is that of ${index.name}.`);
   }
@@ -80,10 +82,12 @@ export function parseJson(bytes: Uint8Array, what: string): unknown {
   }
 }
 
-function parse<T>(bytes: Uint8Array, schema: z.ZodType<T>, what: string): T {
-  const result = schema.safeParse(parseJson(bytes, what));
-  if (result.success) return result.data;
-  const [issue] = result.error.issues;
-  const where = issue === undefined ? '' : `${issue.path.join('.')}: ${issue.message}`;
-  throw new KcareError('FEED_MALFORMED', `${what} is malformed (${where}).`);
+function parse<T>(bytes: Uint8Array, shape: Shape<T>, what: string): T {
+  const value = parseJson(bytes, what);
+  try {
+    return shape(value);
+  } catch (error) {
+    if (!(error instanceof ShapeError)) throw error;
+    throw new KcareError('FEED_MALFORMED', `${what} is malformed (${error.message}).`);
+  }
 }

@@ -1,13 +1,10 @@
 // A verified feed with one chosen patchset: what it fixes, and its patches on demand.
 import { createHash } from 'node:crypto';
-import type { TargetFile, Targets } from '@tufjs/models';
-import type { Key } from 'openpgp';
 import { KcareError } from '../base/errors.js';
 import { type FeedCache, readCachedTarget, writeCachedTarget } from './cache.js';
 import { asFeedError } from './failures.js';
 import { type FeedFetcher, withoutPassword } from './fetcher.js';
 import { feedListPath, hashedPath, limits, patchsetPath } from './names.js';
-import { verifyDetached } from './openpgp.js';
 import { type PatchEntry, type ReleasedPatchset, parseFeedList, parsePatchsetIndex } from './schema.js';
 
 /**
@@ -41,13 +38,23 @@ export interface FeedState {
   patchFor(buildId: string): Promise<VerifiedPatchFile | undefined>;
 }
 
+export interface ListedTarget {
+  readonly length: number;
+  /** Hexadecimal, by algorithm. */
+  readonly hashes: Readonly<Record<string, string>>;
+}
+
+export type ListedTargets = Readonly<Record<string, ListedTarget>>;
+
 export interface StateSource {
   readonly base: URL;
   readonly prefix: string;
   readonly cache: FeedCache;
-  readonly keys: readonly Key[];
-  readonly targets: Targets;
+  /** Of verified metadata, by path. */
+  readonly targets: ListedTargets;
   readonly expires: Date;
+  /** R4: the OpenPGP signer of a patchset's index. Throws PATCHSET_UNSIGNED, and what {@link openState} may throw then. */
+  readonly signerOf: (index: Buffer, signature: Buffer, patchset: string) => Promise<string>;
   /** Absent: offline. */
   readonly fetcher?: FeedFetcher;
   readonly select: SelectPatchset | undefined;
@@ -69,13 +76,7 @@ export async function openState(source: StateSource): Promise<FeedState> {
   const index = await loadTarget(source, path, limits.patchsetIndex);
   const signature = await loadTarget(source, `${path}.asc`, limits.signature, 'PATCHSET_UNSIGNED');
   // R4: both signatures hold before a byte of the index is parsed.
-  const signedBy = await verifyDetached(
-    index,
-    signature,
-    source.keys,
-    `Patchset ${patchset}`,
-    'PATCHSET_UNSIGNED',
-  );
+  const signedBy = await source.signerOf(index, signature, patchset);
   const { patches } = parsePatchsetIndex(index, patchset);
   for (const entry of patches) sameInBoth(source, entry);
   const patchFor = async (buildId: string): Promise<VerifiedPatchFile | undefined> => {
@@ -115,8 +116,8 @@ function sameInBoth(source: StateSource, entry: PatchEntry): void {
   );
 }
 
-function findTarget(source: StateSource, path: string): TargetFile | undefined {
-  return Object.hasOwn(source.targets.targets, path) ? source.targets.targets[path] : undefined;
+function findTarget({ targets }: StateSource, path: string): ListedTarget | undefined {
+  return Object.hasOwn(targets, path) ? targets[path] : undefined;
 }
 
 /** A target from the cache or the server; returned only when length and SHA-256 are those of the metadata (R4). */

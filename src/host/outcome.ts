@@ -1,6 +1,6 @@
 // What happened to each process of a run over the host, and what follows for the run as a whole.
 import { KcareError, exitCodes } from '../base/errors.js';
-import type { TargetReport } from '../engine/index.js';
+import type { PendingHook, TargetReport } from '../engine/index.js';
 import type { BlacklistRule } from './blacklist.js';
 
 export interface PatchedObject {
@@ -10,24 +10,73 @@ export interface PatchedObject {
   readonly level: number;
 }
 
+export interface KeptMemory {
+  /** Hexadecimal, with 0x. */
+  readonly address: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly reason: string;
+  /** Trying again soon can help. */
+  readonly mayPass: boolean;
+}
+
+export interface UnknownToUnwinder {
+  readonly objectName: string;
+  readonly reason: string;
+  readonly mayPass: boolean;
+}
+
 export interface ProcessOutcome {
   readonly pid: number;
   readonly comm: string;
-  readonly result: TargetReport['result'] | 'blacklisted' | 'unreadable';
+  readonly result: TargetReport['result'] | 'blacklisted' | 'unreadable' | 'not-reached';
   /** What is patched in the process now (with a dry run: what would be); after an unload, what was removed. */
   readonly objects: readonly PatchedObject[];
   /** Why the process was left as it was; absent when nothing stood in the way. */
   readonly error?: KcareError;
   readonly rule?: BlacklistRule;
+  /** Memory of patches that are out of effect, which a later run unmaps; absent when there is none. */
+  readonly kept?: readonly KeptMemory[];
+  /** Patches through which the process cannot unwind until a later run registers them; absent when there is none. */
+  readonly unregistered?: readonly UnknownToUnwinder[];
+  /** Hooks of patches in effect that a later run has to run; absent when there is none. */
+  readonly pendingHooks?: readonly PendingHook[];
   /** How long threads of the process stood still, nanoseconds (R8). */
   readonly pauseNs?: { readonly running: number; readonly longest: number };
+  /** Absent for a process that the engine was not asked to work on. */
+  readonly ptraceRequests?: number;
   readonly wallMs: number;
 }
 
 /** Called before each process; `done` of `total` are behind. */
 export type Progress = (done: number, total: number, pid: number) => void;
 
-const resultsInTheWay = new Set(['busy', 'refused', 'failed', 'unreadable']);
+const resultsInTheWay = new Set(['busy', 'refused', 'failed', 'unreadable', 'not-reached']);
+
+/** Coming back to the process within this run can bring it further. */
+export function isOpen({ result, kept = [], unregistered = [] }: ProcessOutcome): boolean {
+  return result === 'busy' || [...kept, ...unregistered].some(({ mayPass }) => mayPass);
+}
+
+/** What became of a process to which a run came back. */
+export function afterReturn(before: ProcessOutcome | undefined, now: ProcessOutcome): ProcessOutcome {
+  if (before === undefined || before.result === 'busy' || now.result === 'gone') return now;
+  const { result, objects } = now.result === 'unchanged' || isLeftBehind(now) ? before : now;
+  const { comm, kept, unregistered } = isLeftBehind(now) ? before : now;
+  const pauses = [before, now].flatMap(({ pauseNs }) => pauseNs ?? []);
+  const longest = (kind: 'running' | 'longest'): number => Math.max(...pauses.map((pause) => pause[kind]));
+  return {
+    pid: now.pid,
+    comm,
+    result,
+    objects,
+    ...(kept && { kept }),
+    ...(unregistered && { unregistered }),
+    ...(pauses.length > 0 && { pauseNs: { running: longest('running'), longest: longest('longest') } }),
+    ptraceRequests: (before.ptraceRequests ?? 0) + (now.ptraceRequests ?? 0),
+    wallMs: before.wallMs + now.wallMs,
+  };
+}
 
 /** The process should have been changed and was not. Blacklisted processes are left alone on purpose; dead ones need nothing (R11). */
 export function isLeftBehind(outcome: ProcessOutcome): boolean {
@@ -36,7 +85,7 @@ export function isLeftBehind(outcome: ProcessOutcome): boolean {
 
 /**
  * The exit code of the run: 0 when no process was left behind, 4 when some were; when all were, and for the same
- * reason, the code of that reason (2 refused, 1 failed, 4 busy).
+ * reason, the code of that reason (2 refused, 1 failed, 4 busy or not reached).
  */
 export function exitCodeOf(outcomes: readonly ProcessOutcome[]): number {
   const leftBehind = outcomes.filter(isLeftBehind);

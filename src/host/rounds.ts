@@ -1,6 +1,7 @@
-// Works through processes one after the other, and comes back to busy ones until a deadline.
+// Works through processes one after the other, and comes back to unfinished ones until a deadline, or until the run is told to end.
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ProcessOutcome, Progress } from './outcome.js';
+import { isEnding, notReached } from './ending.js';
+import { afterReturn, isOpen, type ProcessOutcome, type Progress } from './outcome.js';
 
 /** A busy process gets this many milliseconds at a time, so that one of them does not hold up all others. */
 const sliceMs = 100;
@@ -10,6 +11,8 @@ export interface RoundOptions {
   /** Total time in milliseconds for coming back to busy processes, after the first round. */
   readonly waitMs: number;
   readonly onProgress?: Progress | undefined;
+  /** Once aborted, no other process is begun; the reason is the name of a signal. */
+  readonly ending?: AbortSignal | undefined;
 }
 
 /**
@@ -26,13 +29,22 @@ export async function inRounds(
   let deadline: number | undefined;
   for (;;) {
     for (const pid of open) {
+      if (await isEnding(options.ending)) {
+        // A process that was busy before stays so in the report.
+        if (!outcomes.has(pid)) outcomes.set(pid, notReached(pid, options.ending));
+        continue;
+      }
       options.onProgress?.(pids.length - open.length + open.indexOf(pid), pids.length, pid);
       const remaining = deadline === undefined ? options.waitMs : deadline - performance.now();
-      outcomes.set(pid, await attempt(pid, Math.max(0, Math.min(sliceMs, remaining))));
+      const outcome = await attempt(pid, Math.max(0, Math.min(sliceMs, remaining)));
+      outcomes.set(pid, afterReturn(outcomes.get(pid), outcome));
     }
-    open = open.filter((pid) => outcomes.get(pid)?.result === 'busy');
+    open = open.filter((pid) => {
+      const outcome = outcomes.get(pid);
+      return outcome !== undefined && isOpen(outcome);
+    });
     deadline ??= performance.now() + options.waitMs;
-    if (open.length === 0 || performance.now() >= deadline) break;
+    if (open.length === 0 || options.ending?.aborted || performance.now() >= deadline) break;
     await sleep(pauseMs);
   }
   return [...outcomes.values()];

@@ -1,4 +1,5 @@
 // Applies patches to all processes that need them, and removes them from all that have them.
+import { hex } from '../base/address.js';
 import { asKcareError } from '../base/errors.js';
 import { apply, inspect, unload, type PatchToApply, type TargetReport } from '../engine/index.js';
 import {
@@ -9,13 +10,18 @@ import {
   type UnreadableProcess,
 } from './discover.js';
 import type { ProcessOutcome, Progress } from './outcome.js';
+import { finishOthers } from './interrupted.js';
 import { inRounds } from './rounds.js';
 
 export interface RunOptions {
   /** How long to come back to busy processes, milliseconds. */
   readonly waitMs: number;
   readonly dryRun: boolean;
+  /** As the engine's option of this name. */
+  readonly intentDirectory?: string | undefined;
   readonly onProgress?: Progress | undefined;
+  /** As the option of {@link inRounds}. */
+  readonly ending?: AbortSignal | undefined;
 }
 
 /**
@@ -25,7 +31,7 @@ export interface RunOptions {
 export async function updateAll(
   discovery: Discovery,
   patches: ReadonlyMap<string, PatchToApply>,
-  options: RunOptions,
+  options: RunOptions & { readonly pids?: readonly number[] | undefined },
 ): Promise<ProcessOutcome[]> {
   const concerned = discovery.processes.filter(({ objects }) =>
     objects.some(({ buildId }) => patches.has(buildId)),
@@ -35,7 +41,7 @@ export async function updateAll(
   const done = await inRounds(allowed, options, async (pid, waitMs) => {
     const target = byPid.get(pid);
     const wanted = patchesFor(target, patches);
-    const report = await guarded(pid, () => apply(pid, wanted, { waitMs, dryRun: options.dryRun }));
+    const report = await guarded(pid, () => apply(pid, wanted, { ...options, waitMs }));
     return outcomeOf(
       options.dryRun && !report.error ? { ...report, objects: intended(target, wanted) } : report,
       target,
@@ -43,6 +49,7 @@ export async function updateAll(
   });
   return [
     ...done,
+    ...(await finishOthers(options, new Set(allowed))),
     ...concerned.flatMap(blacklistedOutcome),
     ...discovery.unreadable.map(unreadableOutcome),
   ].sort(byPidOrder);
@@ -55,7 +62,7 @@ export async function unloadAll(
   const { processes, unreadable } = infoAll(options);
   const known = new Map(processes.map((process) => [process.pid, process]));
   const done = await inRounds([...known.keys()], options, async (pid, waitMs) => {
-    const report = await guarded(pid, () => unload(pid, { waitMs, dryRun: options.dryRun }));
+    const report = await guarded(pid, () => unload(pid, { ...options, waitMs }));
     const before = known.get(pid);
     const isRemoved = report.result === 'unloaded' || report.result === 'would-unload';
     return {
@@ -67,7 +74,8 @@ export async function unloadAll(
         }),
     };
   });
-  return [...done, ...unreadable.map(unreadableOutcome)].sort(byPidOrder);
+  const others = await finishOthers(options, new Set(known.keys()));
+  return [...done, ...others, ...unreadable.map(unreadableOutcome)].sort(byPidOrder);
 }
 
 /** A process with patches, as its own memory tells. */
@@ -121,7 +129,7 @@ async function guarded(pid: number, action: () => Promise<TargetReport>): Promis
   } catch (thrown) {
     const error = asKcareError(thrown);
     const result = error.code === 'TARGET_GONE' ? 'gone' : 'failed';
-    return { pid, result, objects: [], error, wallMs: performance.now() - started };
+    return { pid, result, objects: [], error, ptraceRequests: 0, wallMs: performance.now() - started };
   }
 }
 
@@ -137,7 +145,17 @@ function outcomeOf(report: TargetReport, target: HostProcess | undefined): Proce
       level,
     })),
     ...(report.error && { error: report.error }),
+    ...(report.kept && { kept: report.kept.map((image) => ({ ...image, address: hex(image.address) })) }),
+    ...(report.unregistered && {
+      unregistered: report.unregistered.map(({ objectName, reason, mayPass }) => ({
+        objectName,
+        reason,
+        mayPass,
+      })),
+    }),
+    ...(report.pendingHooks && { pendingHooks: report.pendingHooks }),
     ...(report.pauseNs && { pauseNs: report.pauseNs }),
+    ptraceRequests: report.ptraceRequests,
     wallMs: report.wallMs,
   };
 }

@@ -1,9 +1,20 @@
 // The header at the start of every image in a target: the only record of what is applied there.
 import { crc32, deflateRawSync, inflateRawSync } from 'node:zlib';
-import { z } from 'zod';
 import { remoteAddress, type RemoteAddress } from '../base/address.js';
 import { KcareError } from '../base/errors.js';
+import { list, record, text, type Shaped } from '../base/shapes.js';
 import { ByteReader } from '../elf/index.js';
+import {
+  decodeHook,
+  encodeHooks,
+  hookCode,
+  hookEntrySize,
+  hookLayout,
+  mostHooks,
+  type HookPlace,
+  type ImageHook,
+} from './hooks.js';
+import { registrationCodeSize, registrationLayout, type RegistrationPlace } from './registration.js';
 
 /**
  * Little-endian layout. The state word is written by the commit; all else is constant once the image is mapped.
@@ -11,7 +22,7 @@ import { ByteReader } from '../elf/index.js';
  *       0  magic "KCAREIMG"                 8
  *       8  format version                   4
  *      12  state                            4
- *      16  size of header, hunks, metadata  4
+ *      16  size of all this                 4
  *      20  number of hunks                  4
  *      24  address of the image             8
  *      32  size of the image                8
@@ -26,8 +37,12 @@ import { ByteReader } from '../elf/index.js';
  *     160  offset of .eh_frame              4
  *     164  size of .eh_frame                4
  *     168  CRC-32 with state and CRC zero   4
- *     172  reserved                         4
- *     176  hunks, 48 bytes each:
+ *     172  flags                            4
+ *     176  offset of the registration code   4
+ *     180  offset of the registration record 4
+ *     184  offset of the code for hooks      4
+ *     188  offset of the record of hooks     4
+ *     192  hunks, 48 bytes each:
  *            0  address of the old function 8
  *            8  address of the jump         8
  *           16  address of the new function 8
@@ -35,17 +50,25 @@ import { ByteReader } from '../elf/index.js';
  *           28  number of bytes written     4
  *           32  saved original bytes        8
  *           40  bytes written               8
+ *       …  hooks, 16 bytes each: hooks.ts
  *       …  metadata: deflated JSON
+ *
+ * Flag 1: the process may keep addresses of the image (escape.ts).
  */
 export const headerLayout = {
   magic: Buffer.from('KCAREIMG'),
-  version: 1,
+  version: 2,
+  /** Of images with hooks: who does not know them must not remove the image. */
+  versionWithHooks: 3,
   stateOffset: 12,
   sizeOffset: 16,
-  fixedSize: 176,
+  fixedSize: 192,
   hunkSize: 48,
   checksumOffset: 168,
+  flagsOffset: 172,
 } as const;
+
+const flags = { escapes: 1 } as const;
 
 export const imageStates = { prepared: 1, committing: 2, active: 3, removing: 4, removed: 5 } as const;
 export type ImageState = keyof typeof imageStates;
@@ -61,20 +84,21 @@ export interface ImageHunk {
   readonly written: Uint8Array;
 }
 
-const text = z.string().max(10_000);
-const descriptionSchema = z.object({
-  name: text,
-  description: text,
-  package: text,
-  packageVersion: text,
-  fixedVersion: text,
-  objectName: text,
-  cves: z.array(z.object({ id: text, description: text, score: text, url: text })).max(10_000),
-  hunks: z.array(text).max(10_000),
+const shortText = text(10_000);
+const descriptionShape = record({
+  name: shortText,
+  description: shortText,
+  package: shortText,
+  packageVersion: shortText,
+  fixedVersion: shortText,
+  objectName: shortText,
+  cves: list(record({ id: shortText, description: shortText, score: shortText, url: shortText }), 10_000),
+  /** Names of the hunks, and behind them those of the hooks. */
+  hunks: list(shortText, 10_000),
 });
 
 /** What people want to know of an image; travels in the target so that it needs no database. */
-export type ImageDescription = Readonly<z.infer<typeof descriptionSchema>>;
+export type ImageDescription = Shaped<typeof descriptionShape>;
 
 export interface ImageHeader {
   readonly state: ImageState;
@@ -89,19 +113,29 @@ export interface ImageHeader {
   readonly sha256: string;
   readonly patchset: string;
   readonly ehFrame: { readonly offset: number; readonly size: number };
+  /** Undefined when there are no unwind tables. */
+  readonly registration?: RegistrationPlace | undefined;
+  /** Addresses of the image may outlive a call of its functions: strings, variables, callbacks. */
+  readonly escapes: boolean;
   readonly hunks: readonly ImageHunk[];
+  readonly hooks: readonly ImageHook[];
+  /** Undefined when there are no hooks. */
+  readonly hookPlace?: HookPlace | undefined;
   readonly description: ImageDescription;
 }
 
 export const maximumHeaderSize = 1024 * 1024;
 
 /** The bytes of a header. Deterministic. */
-export function encodeHeader(header: ImageHeader): Uint8Array {
+export function encodeHeader(
+  header: Omit<ImageHeader, 'hooks'> & Partial<Pick<ImageHeader, 'hooks'>>,
+): Uint8Array {
   const metadata = encodeDescription(header.description);
   const hunksEnd = headerLayout.fixedSize + header.hunks.length * headerLayout.hunkSize;
-  const bytes = Buffer.alloc(hunksEnd + metadata.length);
+  const hooks = encodeHooks(header.hooks ?? [], header.address);
+  const bytes = Buffer.alloc(hunksEnd + hooks.length + metadata.length);
   headerLayout.magic.copy(bytes);
-  bytes.writeUInt32LE(headerLayout.version, 8);
+  bytes.writeUInt32LE(header.hookPlace ? headerLayout.versionWithHooks : headerLayout.version, 8);
   bytes.writeUInt32LE(imageStates[header.state], headerLayout.stateOffset);
   bytes.writeUInt32LE(bytes.length, headerLayout.sizeOffset);
   bytes.writeUInt32LE(header.hunks.length, 20);
@@ -118,6 +152,11 @@ export function encodeHeader(header: ImageHeader): Uint8Array {
   bytes.set(Buffer.from(header.patchset, 'latin1').subarray(0, 31), 128);
   bytes.writeUInt32LE(header.ehFrame.offset, 160);
   bytes.writeUInt32LE(header.ehFrame.size, 164);
+  bytes.writeUInt32LE(header.registration?.code ?? 0, 176);
+  bytes.writeUInt32LE(header.registration?.record ?? 0, 180);
+  bytes.writeUInt32LE(header.hookPlace?.code ?? 0, 184);
+  bytes.writeUInt32LE(header.hookPlace?.record ?? 0, 188);
+  bytes.writeUInt32LE(header.escapes ? flags.escapes : 0, headerLayout.flagsOffset);
   header.hunks.forEach((hunk, index) => {
     const at = headerLayout.fixedSize + index * headerLayout.hunkSize;
     bytes.writeBigUInt64LE(hunk.function, at);
@@ -128,14 +167,16 @@ export function encodeHeader(header: ImageHeader): Uint8Array {
     bytes.set(hunk.saved, at + 32);
     bytes.set(hunk.written, at + 40);
   });
-  bytes.set(metadata, hunksEnd);
+  bytes.set(hooks, hunksEnd);
+  bytes.set(metadata, hunksEnd + hooks.length);
   bytes.writeUInt32LE(checksum(bytes), headerLayout.checksumOffset);
   return bytes;
 }
 
-/** Bytes that a header with this many hunks and this description takes. */
-export function headerSize(hunkCount: number, description: ImageDescription): number {
-  return headerLayout.fixedSize + hunkCount * headerLayout.hunkSize + encodeDescription(description).length;
+/** Bytes that a header with this many hunks and hooks and this description takes. */
+export function headerSize(hunkCount: number, hookCount: number, description: ImageDescription): number {
+  const tables = hunkCount * headerLayout.hunkSize + hookCount * hookEntrySize;
+  return headerLayout.fixedSize + tables + encodeDescription(description).length;
 }
 
 /** The size that an encoded header says it has. */
@@ -143,8 +184,15 @@ export function headerBytes(image: Uint8Array): number {
   return new ByteReader(image, 'image header', 'HEADER_MALFORMED', headerLayout.sizeOffset).u32();
 }
 
+/** The same patch goes into many processes. */
+const encodedDescriptions = new WeakMap<ImageDescription, Buffer>();
+
 function encodeDescription(description: ImageDescription): Buffer {
-  return deflateRawSync(JSON.stringify(description), { level: 9 });
+  const known = encodedDescriptions.get(description);
+  if (known) return known;
+  const encoded = deflateRawSync(JSON.stringify(description), { level: 9 });
+  encodedDescriptions.set(description, encoded);
+  return encoded;
 }
 
 function checksum(header: Uint8Array): number {
@@ -164,7 +212,10 @@ export function decodeHeader(
 ): ImageHeader | undefined {
   const fixed = new ByteReader(read(0, headerLayout.fixedSize), 'image header', 'HEADER_MALFORMED');
   if (!headerLayout.magic.equals(fixed.slice(8))) return undefined;
-  if (fixed.u32() !== headerLayout.version) throw fixed.fail('unknown version');
+  const version = fixed.u32();
+  if (version !== headerLayout.version && version !== headerLayout.versionWithHooks) {
+    throw fixed.fail('unknown version');
+  }
   const stateNumber = fixed.u32();
   const state = (Object.keys(imageStates) as ImageState[]).find((name) => imageStates[name] === stateNumber);
   const totalSize = fixed.u32();
@@ -178,7 +229,15 @@ export function decodeHeader(
   const metadataSize = fixed.u32();
   const hunksEnd = headerLayout.fixedSize + hunkCount * headerLayout.hunkSize;
   if (state === undefined || ownAddress !== address) throw fixed.fail('impossible state or address');
-  if (totalSize !== hunksEnd + metadataSize || totalSize > maximumHeaderSize || buildIdLength > 32) {
+  const hooksEnd = totalSize - metadataSize;
+  const hookCount = (hooksEnd - hunksEnd) / hookEntrySize;
+  if (
+    !Number.isInteger(hookCount) ||
+    hookCount < 0 ||
+    hookCount > mostHooks ||
+    totalSize > maximumHeaderSize ||
+    buildIdLength > 32
+  ) {
     throw fixed.fail('impossible sizes');
   }
   if (
@@ -199,10 +258,21 @@ export function decodeHeader(
   const ehFrame = { offset: reader.u32(), size: reader.u32() };
   if (ehFrame.offset + ehFrame.size > executableSize) throw reader.fail('unwind tables lie outside');
   if (reader.u32() !== checksum(bytes)) throw reader.fail('wrong checksum');
-  const description = decodeDescription(bytes.subarray(hunksEnd), reader);
+  const escapes = (reader.u32() & flags.escapes) !== 0;
+  reader.position = 176;
+  const registration = decodeRegistration(reader, executableSize, size);
+  const hookPlace = decodeHookPlace(reader, executableSize, size);
+  const hasHooks = hookPlace !== undefined;
+  if (hasHooks !== (version === headerLayout.versionWithHooks) || hasHooks !== hookCount > 0) {
+    throw reader.fail('hooks do not fit the version');
+  }
+  const description = decodeDescription(bytes.subarray(hooksEnd), reader);
   reader.position = headerLayout.fixedSize;
   const hunks = Array.from({ length: hunkCount }, (_, index) =>
     decodeHunk(reader, description.hunks[index] ?? ''),
+  );
+  const hooks = Array.from({ length: hookCount }, (_, index) =>
+    decodeHook(reader, ownAddress, executableSize, description.hunks[hunkCount + index] ?? ''),
   );
   return {
     state,
@@ -215,9 +285,41 @@ export function decodeHeader(
     sha256,
     patchset,
     ehFrame,
+    registration,
+    escapes,
     hunks,
+    hooks,
+    hookPlace,
     description,
   };
+}
+
+function decodeHookPlace(reader: ByteReader, executableSize: number, size: number): HookPlace | undefined {
+  const code = reader.u32();
+  const record = reader.u32();
+  if (code === 0 && record === 0) return undefined;
+  const isInside =
+    code + hookCode.length <= executableSize &&
+    record >= executableSize &&
+    record + hookLayout.recordSize <= size;
+  if (!isInside || record % 16 !== 0 || code % 16 !== 0) throw reader.fail('impossible place of the hooks');
+  return { code, record };
+}
+
+function decodeRegistration(
+  reader: ByteReader,
+  executableSize: number,
+  size: number,
+): RegistrationPlace | undefined {
+  const code = reader.u32();
+  const record = reader.u32();
+  if (code === 0 && record === 0) return undefined;
+  const isInside =
+    code + registrationCodeSize <= executableSize &&
+    record >= executableSize &&
+    record + registrationLayout.recordSize <= size;
+  if (!isInside || record % 16 !== 0) throw reader.fail('impossible place of the registration');
+  return { code, record };
 }
 
 function decodeHunk(reader: ByteReader, name: string): ImageHunk {
@@ -232,10 +334,17 @@ function decodeHunk(reader: ByteReader, name: string): ImageHunk {
   return { name, function: functionAddress, functionSize, jump, replacement, saved, written };
 }
 
+/** Most processes of a host have the same patch. */
+let latestDescription: { readonly bytes: Uint8Array; readonly description: ImageDescription } | undefined;
+
 function decodeDescription(bytes: Uint8Array, reader: ByteReader): ImageDescription {
+  if (latestDescription && Buffer.compare(latestDescription.bytes, bytes) === 0)
+    return latestDescription.description;
   try {
     const json = inflateRawSync(bytes, { maxOutputLength: maximumHeaderSize }).toString('utf8');
-    return descriptionSchema.parse(JSON.parse(json));
+    const description = descriptionShape(JSON.parse(json));
+    latestDescription = { bytes: Uint8Array.from(bytes), description };
+    return description;
   } catch (error) {
     if (error instanceof KcareError) throw error;
     throw reader.fail('damaged description');

@@ -1,5 +1,5 @@
 // Patch + addresses → the bytes of the image, relocated.
-import { advance, hex, type RemoteAddress } from '../base/address.js';
+import { advance, hex, remoteAddress, type RemoteAddress } from '../base/address.js';
 import { KcareError } from '../base/errors.js';
 import { relocationName, relocationType } from '../elf/index.js';
 import {
@@ -15,6 +15,7 @@ import {
   type PatchSectionName,
   type PatchSymbol,
 } from '../patchfile/index.js';
+import { addressesEscape } from './escape.js';
 import {
   encodeHeader,
   headerSize,
@@ -22,6 +23,13 @@ import {
   type ImageHeader,
   type ImageHunk,
 } from './header.js';
+import { hookCode, hookLayout, type HookPlace, type ImageHook } from './hooks.js';
+import {
+  registrationBytes,
+  registrationCodeSize,
+  registrationLayout,
+  type RegistrationPlace,
+} from './registration.js';
 
 const pageSize = 4096;
 
@@ -31,6 +39,8 @@ export interface Placement {
   readonly bias: RemoteAddress;
   /** Address of a symbol of another object of the process; undefined when the process has none. */
   readonly foreign: (name: string, version: string) => RemoteAddress | undefined;
+  /** The 8-byte word at an address of the process. */
+  readonly word: (address: RemoteAddress) => bigint;
 }
 
 export interface Image {
@@ -42,14 +52,21 @@ export interface Image {
 
 export interface Layout {
   readonly offsets: ReadonlyMap<PatchSectionName, number>;
+  readonly registration: RegistrationPlace | undefined;
+  readonly hooks: HookPlace | undefined;
   readonly executableSize: number;
   readonly size: number;
 }
 
+/** The zero length that ends unwind tables, whether or not the patch brings one: unwinders read up to it. */
+const tableEnd = 4;
+const registrationAlignment = 16;
+
 /** Offsets of the sections in the image; independent of addresses, so the size is known before a gap is chosen. */
 export function layOutImage(patch: Patch): Layout {
   const replaced = patch.hunks.filter((hunk) => hunk.kind === 'replace');
-  let position = headerSize(replaced.length, describe(patch));
+  const hookCount = patch.hooks?.length ?? 0;
+  let position = headerSize(replaced.length, hookCount, describe(patch));
   const offsets = new Map<PatchSectionName, number>();
   const place = (constant: boolean): void => {
     for (const name of loadedSections) {
@@ -57,21 +74,40 @@ export function layOutImage(patch: Patch): Layout {
       if (!section || constantSections.has(name) !== constant) continue;
       position = roundUp(position, section.alignment);
       offsets.set(name, position);
-      position += section.size;
+      position += section.size + (name === '.eh_frame' ? tableEnd : 0);
     }
   };
   place(true);
+  const code = roundUp(position, registrationAlignment);
+  const hasTables = patch.sections.some(({ name, size }) => name === '.eh_frame' && size > tableEnd);
+  if (hasTables) position = code + registrationCodeSize;
+  const runner = roundUp(position, registrationAlignment);
+  if (hookCount > 0) position = runner + hookCode.length;
   const executableSize = roundUp(position, pageSize);
-  position = executableSize;
+  position = executableSize + (hasTables ? registrationLayout.recordSize : 0);
+  const hooks = hookCount > 0 ? { code: runner, record: position } : undefined;
+  position += hooks ? hookLayout.recordSize : 0;
   place(false);
-  return { offsets, executableSize, size: roundUp(position, pageSize) };
+  const registration = hasTables ? { code, record: executableSize } : undefined;
+  return { offsets, registration, hooks, executableSize, size: roundUp(position, pageSize) };
 }
 
 function roundUp(value: number, alignment: number): number {
   return Math.ceil(value / alignment) * alignment;
 }
 
-function describe({ metadata, hunks }: Patch): ImageDescription {
+/** One for each patch, so that it is encoded once. */
+const descriptions = new WeakMap<Patch, ImageDescription>();
+
+function describe(patch: Patch): ImageDescription {
+  const known = descriptions.get(patch);
+  if (known) return known;
+  const description = makeDescription(patch);
+  descriptions.set(patch, description);
+  return description;
+}
+
+function makeDescription({ metadata, hunks, hooks = [] }: Patch): ImageDescription {
   const {
     name,
     description,
@@ -89,7 +125,10 @@ function describe({ metadata, hunks }: Patch): ImageDescription {
     fixedVersion,
     objectName,
     cves: [...cves],
-    hunks: hunks.filter((hunk) => hunk.kind === 'replace').map((hunk) => hunk.name),
+    hunks: [
+      ...hunks.filter((hunk) => hunk.kind === 'replace').map((hunk) => hunk.name),
+      ...hooks.map((hook) => hook.function),
+    ],
   };
 }
 
@@ -116,18 +155,38 @@ export function buildImage(
     sha256: release.sha256,
     patchset: release.patchset,
     ehFrame: { offset: layout.offsets.get('.eh_frame') ?? 0, size: ehFrame?.size ?? 0 },
+    registration: layout.registration,
+    escapes: addressesEscape(patch),
     hunks,
+    hooks: (patch.hooks ?? []).map((hook): ImageHook => ({
+      kind: hook.kind,
+      name: hook.function,
+      function: addressOfFunction(hook.function, patch, layout, placement),
+      undo: hook.undo === undefined ? undefined : addressOfFunction(hook.undo, patch, layout, placement),
+    })),
+    hookPlace: layout.hooks,
     description: describe(patch),
   };
   const bytes = Buffer.alloc(layout.size);
   bytes.set(encodeHeader(header));
   for (const section of patch.sections) copySection(bytes, section, layout);
   for (const relocation of patch.relocations) relocate(bytes, relocation, layout, placement, addresses);
+  if (layout.hooks) bytes.set(hookCode, layout.hooks.code);
+  if (layout.registration) bytes.set(registrationOf(header, bytes), layout.registration.code);
   return {
     header,
     constant: bytes.subarray(0, layout.executableSize),
     data: bytes.subarray(layout.executableSize),
   };
+}
+
+function registrationOf({ address, ehFrame, executableSize }: ImageHeader, image: Uint8Array): Uint8Array {
+  return registrationBytes(
+    image.subarray(ehFrame.offset, ehFrame.offset + ehFrame.size),
+    advance(address, ehFrame.offset),
+    address,
+    advance(address, executableSize),
+  );
 }
 
 function copySection(image: Buffer, section: PatchSection, layout: Layout): void {
@@ -158,9 +217,13 @@ function relocate(
   addresses: readonly (() => RemoteAddress)[],
 ): void {
   const offset = (layout.offsets.get(relocation.section) ?? 0) + relocation.offset;
-  const target = (addresses[relocation.symbol]?.() ?? 0n) + BigInt(relocation.addend);
+  const symbol = addresses[relocation.symbol]?.() ?? remoteAddress(0);
+  const target = symbol + BigInt(relocation.addend);
   const relative = target - advance(placement.image, offset);
   switch (relocation.type) {
+    case relocationType.copy:
+      image.writeBigUInt64LE(BigInt.asUintN(64, placement.word(symbol) + BigInt(relocation.addend)), offset);
+      return;
     case relocationType.abs64:
       image.writeBigUInt64LE(BigInt.asUintN(64, target), offset);
       return;
@@ -180,6 +243,14 @@ function asDisplacement(value: bigint, what: string): number {
   return Number(value);
 }
 
+function addressOfFunction(name: string, patch: Patch, layout: Layout, placement: Placement): RemoteAddress {
+  const symbol = patch.symbols.find(
+    (candidate) => candidate.where === 'patch' && candidate.isFunction && candidate.name === name,
+  );
+  if (!symbol) throw new KcareError('PATCH_MALFORMED', `patch: there is no new function ${name}`);
+  return symbolAddress(symbol, layout, placement);
+}
+
 /** R1: refuses a jump that cannot be written at once. */
 function makeHunk(hunk: Hunk, patch: Patch, layout: Layout, placement: Placement): ImageHunk {
   if (jumpCrossesPage(hunk)) {
@@ -191,11 +262,7 @@ function makeHunk(hunk: Hunk, patch: Patch, layout: Layout, placement: Placement
   const entry = jumpOffset(hunk);
   const start = advance(placement.bias, hunk.address);
   const jump = advance(start, entry);
-  const symbol = patch.symbols.find(
-    (candidate) => candidate.where === 'patch' && candidate.isFunction && candidate.name === hunk.replacement,
-  );
-  if (!symbol) throw new KcareError('PATCH_MALFORMED', `patch: hunk ${hunk.name} has no new function`);
-  const replacement = symbolAddress(symbol, layout, placement);
+  const replacement = addressOfFunction(hunk.replacement ?? '', patch, layout, placement);
   const written = Buffer.alloc(jumpSize);
   written.writeUInt8(0xe9, 0);
   written.writeInt32LE(asDisplacement(replacement - advance(jump, jumpSize), 'the jump'), 1);

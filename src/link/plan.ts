@@ -1,6 +1,7 @@
 // The plan of one change in one target: everything that will be written, and what must be true before it is.
 import { advance, hex, type RemoteAddress, type RemoteRange } from '../base/address.js';
 import { KcareError } from '../base/errors.js';
+import { jumpOffset, jumpSize, type Hunk } from '../patchfile/index.js';
 import { headerLayout, imageStates, type ImageHeader } from './header.js';
 
 export interface PlannedWrite {
@@ -78,9 +79,9 @@ export function planTransition({ present, next, isObjectGone, guarded, read }: T
   });
   return {
     writes: next ? [presence(next), ...writes] : writes,
-    guarded: [...guarded, ...present.map(executableRange)],
+    guarded: [...guarded, ...present.map(guardedImage)],
     states: [
-      ...present.map((image) => stateWord(image, 'removing', 'removed')),
+      ...present.map((image) => stateWord(image, 'removing', 'removing')),
       ...(next ? [stateWord(next, 'committing', 'active')] : []),
     ],
     discarded: present,
@@ -100,23 +101,25 @@ export function isReferenced(image: ImageHeader, read: Transition['read']): bool
   return image.hunks.some((hunk) => equal(read(hunk.jump, hunk.written.length), hunk.written));
 }
 
-/** Old functions and the parts that belong to them, as no thread may be inside. */
-export function guardedFunctions(
-  hunks: readonly { readonly name: string; readonly address: number; readonly size: number }[],
-  bias: RemoteAddress,
-): GuardedRange[] {
-  return hunks.map(({ name, address, size }) => {
-    const start = advance(bias, address);
-    return { name, start, end: advance(start, size) };
+/**
+ * Old functions and the parts that belong to them, as no thread may be inside; of independent ones only the bytes that
+ * the jump overwrites.
+ */
+export function guardedFunctions(hunks: readonly Hunk[], bias: RemoteAddress): GuardedRange[] {
+  return hunks.map((hunk) => {
+    const { name, address, size, independent } = hunk;
+    const start = advance(bias, address + (independent ? jumpOffset(hunk) : 0));
+    return { name, start, end: advance(start, independent ? jumpSize : size) };
   });
 }
 
 /** Writes nothing new, but lets the commit see that the image is there: the process may have executed another program. */
-function presence(image: ImageHeader): PlannedWrite {
+export function presence(image: ImageHeader): PlannedWrite {
   return { address: image.address, expected: headerLayout.magic, replacement: headerLayout.magic };
 }
 
-function executableRange(image: ImageHeader): GuardedRange {
+/** The code of an image, as no thread may be inside. */
+export function guardedImage(image: ImageHeader): GuardedRange {
   return {
     name: `patch of ${image.description.objectName} at level ${image.level}`,
     start: image.address,

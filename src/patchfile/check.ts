@@ -1,8 +1,9 @@
 // What must hold between the parts of a patch, whether it was just built or read from a file.
 import { KcareError } from '../base/errors.js';
+import { relocationType } from '../elf/index.js';
 import { allowedRelocations, limits, loadedSections } from './format.js';
 import { jumpSize } from './jump.js';
-import type { Hunk, Patch, PatchRelocation, PatchSection, PatchSymbol } from './model.js';
+import type { Hunk, Patch, PatchHook, PatchRelocation, PatchSection, PatchSymbol } from './model.js';
 
 function fail(message: string): never {
   throw new KcareError('PATCH_MALFORMED', `patch: ${message}`);
@@ -24,8 +25,9 @@ export function checkPatch(patch: Patch): void {
   const total = patch.sections.reduce((sum, section) => sum + section.size, 0);
   if (total > limits.imageSize) fail(`image of ${total} bytes`);
   for (const symbol of patch.symbols) checkSymbol(symbol, sections, patch.objectSize);
-  for (const relocation of patch.relocations) checkRelocation(relocation, sections, patch.symbols.length);
+  for (const relocation of patch.relocations) checkRelocation(relocation, sections, patch.symbols);
   checkHunks(patch);
+  checkHooks(patch, patch.hooks ?? []);
 }
 
 function checkSection(section: PatchSection): void {
@@ -63,15 +65,18 @@ function checkSymbol(
 function checkRelocation(
   { section, offset, type, symbol, addend }: PatchRelocation,
   sections: ReadonlyMap<string, PatchSection>,
-  symbolCount: number,
+  symbols: readonly PatchSymbol[],
 ): void {
   if (!allowedRelocations.has(type)) fail(`relocation type ${type}`);
-  const width = type === 1 || type === 24 ? 8 : 4;
+  const width = type === 2 || type === 4 ? 4 : 8;
   const target = sections.get(section);
   if (!target || section === '.bss' || offset < 0 || offset + width > target.size) {
     fail(`relocation at ${section}+${offset} lies outside`);
   }
-  if (symbol < 0 || symbol >= symbolCount) fail(`relocation with symbol ${symbol}`);
+  const referred = symbols[symbol];
+  if (!referred) fail(`relocation with symbol ${symbol}`);
+  if (type === relocationType.copy && (referred.where !== 'object' || referred.size < width))
+    fail(`relocation copies ${referred.name}, which is no word of the object`);
   if (!Number.isSafeInteger(addend) || Math.abs(addend) > 0x7fffffff)
     fail(`relocation with addend ${addend}`);
 }
@@ -97,7 +102,7 @@ function checkHunk(hunk: Hunk, patch: Patch): void {
   );
   if (!known) fail(`hunk ${name} has no symbol`);
   if (hunk.kind === 'guard') {
-    if (hunk.replacement !== undefined) fail(`guard ${name} has a replacement`);
+    if (hunk.replacement !== undefined || hunk.independent) fail(`guard ${name} is more than a guard`);
     return;
   }
   if (size < jumpSize) fail(`hunk ${name} is shorter than a jump`);
@@ -106,4 +111,21 @@ function checkHunk(hunk: Hunk, patch: Patch): void {
   );
   if (replacement?.where !== 'patch' || replacement.section !== '.text')
     fail(`hunk ${name} has no new function`);
+}
+
+function checkHooks(patch: Patch, hooks: readonly PatchHook[]): void {
+  if (hooks.length > limits.hooks) fail(`${hooks.length} hooks`);
+  const isOwnCode = (name: string): boolean => {
+    const symbol = patch.symbols.find(
+      (each) => each.where === 'patch' && each.isFunction && each.name === name,
+    );
+    return symbol?.where === 'patch' && symbol.section === '.text';
+  };
+  hooks.forEach(({ kind, function: name, undo }, index) => {
+    if (!isOwnCode(name) || (undo !== undefined && !isOwnCode(undo)))
+      fail(`hook ${name} is no function of the patch`);
+    if (undo !== undefined && kind !== 'update') fail(`hook ${name} is undone, but is no update`);
+    const isTwice = hooks.findIndex((each) => each.kind === kind && each.function === name) !== index;
+    if (isTwice) fail(`hook ${name} appears twice`);
+  });
 }

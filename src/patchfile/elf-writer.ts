@@ -1,5 +1,6 @@
-// Lays out a relocatable ELF file from sections, symbols and relocations.
-import { fileType, machineX86_64, sectionFlag, sectionType } from '../elf/index.js';
+// Lays out an ELF file from sections, symbols and relocations.
+import { machineX86_64, sectionFlag, sectionType } from '../elf/index.js';
+import type { RemoteAddress } from '../base/address.js';
 
 export interface SectionToWrite {
   readonly name: string;
@@ -7,6 +8,8 @@ export interface SectionToWrite {
   readonly flags: number;
   readonly alignment: number;
   readonly entrySize?: number;
+  /** Where it is in memory; 0 in a relocatable file. */
+  readonly address?: RemoteAddress;
   readonly bytes: Uint8Array;
   /** Size of a NOBITS section. */
   readonly size?: number;
@@ -62,8 +65,9 @@ interface Header extends SectionToWrite {
   readonly info: number;
 }
 
-/** The bytes of the file. Equal input gives equal bytes. */
-export function writeRelocatable(
+/** The bytes of the file; `type` is one of the ELF layer's `fileType`. Equal input gives equal bytes. */
+export function writeElf(
+  type: number,
   sections: readonly SectionToWrite[],
   symbols: readonly SymbolToWrite[],
   relocations: readonly RelocationToWrite[],
@@ -117,10 +121,10 @@ export function writeRelocatable(
     link: 0,
     info: 0,
   });
-  return layOut(headers, names);
+  return layOut(type, headers, names);
 }
 
-function layOut(headers: readonly Header[], names: StringTable): Uint8Array {
+function layOut(type: number, headers: readonly Header[], names: StringTable): Uint8Array {
   let position = headerSize;
   const placed = headers.map((header) => {
     position = Math.ceil(position / Math.max(1, header.alignment)) * Math.max(1, header.alignment);
@@ -131,7 +135,7 @@ function layOut(headers: readonly Header[], names: StringTable): Uint8Array {
   const tableOffset = Math.ceil(position / 8) * 8;
   const file = Buffer.alloc(tableOffset + (headers.length + 1) * sectionHeaderSize);
   Buffer.from([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]).copy(file);
-  file.writeUInt16LE(fileType.relocatable, 16);
+  file.writeUInt16LE(type, 16);
   file.writeUInt16LE(machineX86_64, 18);
   file.writeUInt32LE(1, 20);
   file.writeBigUInt64LE(BigInt(tableOffset), 40);
@@ -145,6 +149,7 @@ function layOut(headers: readonly Header[], names: StringTable): Uint8Array {
     file.writeUInt32LE(names.add(header.name), at);
     file.writeUInt32LE(header.type, at + 4);
     file.writeBigUInt64LE(BigInt(header.flags), at + 8);
+    file.writeBigUInt64LE(header.address ?? 0n, at + 16);
     file.writeBigUInt64LE(BigInt(offset), at + 24);
     file.writeBigUInt64LE(BigInt(header.size ?? header.bytes.length), at + 32);
     file.writeUInt32LE(header.link, at + 40);

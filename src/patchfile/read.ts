@@ -1,6 +1,16 @@
 // Bytes of a patch file → Patch, or a clear error; the bytes may be anything.
-import { z } from 'zod';
 import { KcareError } from '../base/errors.js';
+import {
+  boolean,
+  integer,
+  list,
+  oneOf,
+  optional,
+  record,
+  ShapeError,
+  text,
+  textThat,
+} from '../base/shapes.js';
 import {
   ByteReader,
   fileType,
@@ -16,7 +26,11 @@ import {
 } from '../elf/index.js';
 import { checkPatch } from './check.js';
 import {
-  formatVersion,
+  formatVersions,
+  hookKinds,
+  hookRecordSize,
+  hookSection,
+  hunkFlags,
   hunkKinds,
   hunkRecordSize,
   hunkSection,
@@ -29,7 +43,9 @@ import {
 } from './format.js';
 import type {
   Hunk,
+  OperandProof,
   Patch,
+  PatchHook,
   PatchMetadata,
   PatchRelocation,
   PatchRelocationType,
@@ -38,26 +54,47 @@ import type {
   PatchSymbol,
 } from './model.js';
 
-const text = z.string().max(10_000);
+const shortText = text(10_000);
+const objectAddress = integer(0, 0x7fffffff);
 
-const metadataSchema = z.object({
-  name: text,
-  level: z.int().min(1).max(0xffffffff),
-  description: text,
-  cves: z.array(z.object({ id: text, description: text, score: text, url: text })).max(10_000),
-  package: text,
-  packageVersion: text,
-  fixedVersion: text,
-  objectName: text,
-  architecture: z.literal('x86-64'),
-  date: text,
-  builder: text,
-  proof: z.array(
-    z.object({
-      symbol: text,
-      how: z.enum(['object-bytes', 'symbol-table', 'operand', 'plt', 'got']),
-      detail: text,
+const metadataShape = record({
+  name: shortText,
+  level: integer(1, 0xffffffff),
+  description: shortText,
+  cves: list(record({ id: shortText, description: shortText, score: shortText, url: shortText }), 10_000),
+  package: shortText,
+  packageVersion: shortText,
+  fixedVersion: shortText,
+  objectName: shortText,
+  architecture: oneOf('x86-64'),
+  date: shortText,
+  builder: shortText,
+  proof: list(
+    record({
+      symbol: shortText,
+      how: oneOf('object-bytes', 'symbol-table', 'operand', 'plt', 'got'),
+      detail: shortText,
+      address: optional<number | undefined>(objectAddress, undefined),
+      operand: optional<OperandProof | undefined>(
+        record({ at: objectAddress, distance: integer(-0x7fffffff, 0x7fffffff) }),
+        undefined,
+      ),
     }),
+    Infinity,
+  ),
+  units: optional(
+    list(
+      record({
+        file: shortText,
+        address: objectAddress,
+        size: integer(1, 0x7fffffff),
+        isUnique: boolean,
+        masked: text(),
+        sha256: textThat((value) => /^[0-9a-f]{64}$/.test(value), 'a SHA-256'),
+      }),
+      Infinity,
+    ),
+    [],
   ),
 });
 
@@ -69,7 +106,8 @@ export function readPatch(bytes: Uint8Array): Patch {
   if (bytes.length > limits.fileSize) throw malformed(`file of ${bytes.length} bytes`);
   const elf = parseElf(bytes);
   if (elf.type !== fileType.relocatable) throw malformed('not a relocatable file');
-  const buildId = readTarget(elf);
+  const { buildId, version } = readTarget(elf);
+  if (version === formatVersions.plain && findSection(elf, hookSection)) throw malformed('hooks in format 1');
   const symbols = readSymbols(elf, '.symtab');
   const patchSymbols = symbols.slice(1).map((symbol) => toPatchSymbol(elf, symbol));
   const patch: Patch = {
@@ -77,6 +115,7 @@ export function readPatch(bytes: Uint8Array): Patch {
     objectSize: required(elf, objectSection).size,
     metadata: readMetadata(required(elf, metadataSection).bytes),
     hunks: readHunks(elf, symbols),
+    ...(version === formatVersions.withHooks && { hooks: readHooks(elf, symbols) }),
     sections: loadedSections.flatMap((name) => toPatchSection(findSection(elf, name))),
     symbols: patchSymbols,
     relocations: readAllRelocations(elf),
@@ -95,13 +134,14 @@ function required(elf: ElfFile, name: string): ElfSection {
   return section;
 }
 
-function readTarget(elf: ElfFile): string {
+function readTarget(elf: ElfFile): { readonly buildId: string; readonly version: number } {
   const note = readNotes(required(elf, targetNote.section).bytes).find(
     ({ name }) => name === targetNote.name,
   );
   if (!note) throw malformed('no note names the target');
-  if (note.type > formatVersion) throw new KcareError('PATCH_TOO_NEW', `patch file has format ${note.type}`);
-  return Buffer.from(note.description).toString('hex');
+  if (note.type > formatVersions.withHooks)
+    throw new KcareError('PATCH_TOO_NEW', `patch file has format ${note.type}`);
+  return { buildId: Buffer.from(note.description).toString('hex'), version: note.type };
 }
 
 function readMetadata(bytes: Uint8Array): PatchMetadata {
@@ -112,9 +152,12 @@ function readMetadata(bytes: Uint8Array): PatchMetadata {
   } catch (error) {
     throw malformed(`metadata is not JSON (${error instanceof Error ? error.message : 'unknown'})`);
   }
-  const parsed = metadataSchema.safeParse(json);
-  if (!parsed.success) throw malformed(`metadata: ${z.prettifyError(parsed.error)}`);
-  return parsed.data;
+  try {
+    return metadataShape(json);
+  } catch (error) {
+    if (error instanceof ShapeError) throw malformed(`metadata: ${error.message}`);
+    throw error;
+  }
 }
 
 function isLoaded(name: string): name is PatchSectionName {
@@ -156,10 +199,31 @@ function readHunks(elf: ElfFile, symbols: readonly ElfSymbol[]): Hunk[] {
     const original = symbols[reader.u32()];
     const replacement = symbols[reader.u32()];
     const bytes = new ByteReader(originals, 'original bytes', 'PATCH_MALFORMED', reader.u32()).slice(size);
-    reader.u32();
+    const isIndependent = (reader.u32() & hunkFlags.independent) !== 0;
     if (!kind || !original || !replacement) throw malformed('a hunk has an impossible kind or symbol');
-    const hunk = { kind, name: original.name, address, size, original: bytes };
+    const hunk = {
+      kind,
+      name: original.name,
+      address,
+      size,
+      original: bytes,
+      ...(isIndependent && { independent: true }),
+    };
     return kind === 'guard' && replacement.index === 0 ? hunk : { ...hunk, replacement: replacement.name };
+  });
+}
+
+function readHooks(elf: ElfFile, symbols: readonly ElfSymbol[]): PatchHook[] {
+  const table = required(elf, hookSection).bytes;
+  if (table.length === 0 || table.length % hookRecordSize !== 0) throw malformed('the hook table is cut off');
+  const reader = new ByteReader(table, 'hook table', 'PATCH_MALFORMED');
+  return Array.from({ length: table.length / hookRecordSize }, () => {
+    const kind = hookKinds[reader.u32() - 1];
+    const [symbol, undo] = [symbols[reader.u32()], reader.u32()];
+    reader.u32();
+    const undoing = symbols[undo];
+    if (!kind || !symbol || !undoing) throw malformed('a hook has an impossible kind or symbol');
+    return { kind, function: symbol.name, ...(undo !== 0 && { undo: undoing.name }) };
   });
 }
 

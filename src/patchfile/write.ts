@@ -1,7 +1,11 @@
 // Patch → bytes of a relocatable ELF file.
-import { sectionFlag, sectionType } from '../elf/index.js';
+import { fileType, sectionFlag, sectionType } from '../elf/index.js';
 import {
-  formatVersion,
+  formatVersions,
+  hookKinds,
+  hookRecordSize,
+  hookSection,
+  hunkFlags,
   hunkKinds,
   hunkRecordSize,
   hunkSection,
@@ -10,7 +14,7 @@ import {
   originalSection,
   targetNote,
 } from './format.js';
-import { writeRelocatable, type SectionToWrite, type SymbolToWrite } from './elf-writer.js';
+import { writeElf, type SectionToWrite, type SymbolToWrite } from './elf-writer.js';
 import { checkPatch } from './check.js';
 import type { Patch, PatchSection, PatchSymbol } from './model.js';
 
@@ -35,7 +39,7 @@ export function writePatch(patch: Patch): Uint8Array {
       type: sectionType.note,
       flags: 0,
       alignment: 4,
-      bytes: encodeNote(Buffer.from(patch.buildId, 'hex')),
+      bytes: encodeNote(Buffer.from(patch.buildId, 'hex'), patch.hooks?.length ?? 0),
     },
     ...patch.sections.map(loadedSection),
     {
@@ -54,6 +58,18 @@ export function writePatch(patch: Patch): Uint8Array {
       entrySize: hunkRecordSize,
       bytes: encodeHunks(patch, symbols),
     },
+    ...(patch.hooks?.length
+      ? [
+          {
+            name: hookSection,
+            type: sectionType.progbits,
+            flags: 0,
+            alignment: 4,
+            entrySize: hookRecordSize,
+            bytes: encodeHooks(patch, symbols),
+          },
+        ]
+      : []),
     { name: originalSection, type: sectionType.progbits, flags: 0, alignment: 1, bytes: originals },
     {
       name: metadataSection,
@@ -63,7 +79,8 @@ export function writePatch(patch: Patch): Uint8Array {
       bytes: Buffer.from(`${JSON.stringify(patch.metadata, null, 1)}\n`),
     },
   ];
-  return writeRelocatable(
+  return writeElf(
+    fileType.relocatable,
     sections,
     symbols.map(encodeSymbol),
     patch.relocations.map((relocation) => ({ ...relocation, symbol: newIndex.get(relocation.symbol) ?? 0 })),
@@ -95,13 +112,13 @@ function loadedSection(section: PatchSection): SectionToWrite {
   };
 }
 
-function encodeNote(buildId: Uint8Array): Uint8Array {
+function encodeNote(buildId: Uint8Array, hooks: number): Uint8Array {
   const name = Buffer.from(`${targetNote.name}\0\0\0`);
   const padded = Math.ceil(buildId.length / 4) * 4;
   const note = Buffer.alloc(12 + 8 + padded);
   note.writeUInt32LE(targetNote.name.length + 1, 0);
   note.writeUInt32LE(buildId.length, 4);
-  note.writeUInt32LE(formatVersion, 8);
+  note.writeUInt32LE(hooks > 0 ? formatVersions.withHooks : formatVersions.plain, 8);
   note.set(name, 12);
   note.set(buildId, 20);
   return note;
@@ -139,7 +156,21 @@ function encodeHunks(patch: Patch, symbols: readonly PatchSymbol[]): Uint8Array 
     table.writeUInt32LE(original + 1, at + 16);
     table.writeUInt32LE(replacement + 1, at + 20);
     table.writeUInt32LE(bytesOffset, at + 24);
+    table.writeUInt32LE(hunk.independent ? hunkFlags.independent : 0, at + 28);
     bytesOffset += hunk.original.length;
+  });
+  return table;
+}
+
+function encodeHooks({ hooks = [] }: Patch, symbols: readonly PatchSymbol[]): Uint8Array {
+  const table = Buffer.alloc(hooks.length * hookRecordSize);
+  const indexOf = (name: string): number =>
+    symbols.findIndex((symbol) => symbol.where === 'patch' && symbol.isFunction && symbol.name === name) + 1;
+  hooks.forEach((hook, index) => {
+    const at = index * hookRecordSize;
+    table.writeUInt32LE(hookKinds.indexOf(hook.kind) + 1, at);
+    table.writeUInt32LE(indexOf(hook.function), at + 4);
+    table.writeUInt32LE(hook.undo === undefined ? 0 : indexOf(hook.undo), at + 8);
   });
   return table;
 }

@@ -1,5 +1,6 @@
 // What kcare knows about other processes, read from /proc; nothing here writes.
-export { systemCode } from './failure.js';
+export { readAuxiliaryVector } from './auxiliary.js';
+export { processFailure, systemCode } from './failure.js';
 export { readHeapStart } from './heap.js';
 export { readMaps, parseMaps, type Mapping } from './maps.js';
 export { readStatus, parseStatus, type ProcessStatus } from './status.js';

@@ -22,13 +22,24 @@ export interface Mapping {
 }
 
 const linePattern =
-  /^([0-9a-f]+)-([0-9a-f]+) ([r-][w-][x-][ps]) ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)$/;
+  /^([0-9a-f]+)-([0-9a-f]+) ([r-][w-][x-][ps]) ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) (\d+) *([^]*)$/;
 const deletedMark = ' (deleted)';
 
+/** What was read last: within one look at a process, the mappings rarely change. */
+let latest: { readonly text: string; readonly mappings: readonly Mapping[] } = { text: '', mappings: [] };
+
 /** The mappings of a process. Throws TARGET_GONE, NOT_PERMITTED. */
-export function readMaps(pid: number): Mapping[] {
+export function readMaps(pid: number): readonly Mapping[] {
+  const text = readMapsText(pid);
+  if (text !== latest.text) latest = { text, mappings: parseMaps(text) };
+  return latest.mappings;
+}
+
+function readMapsText(pid: number): string {
   try {
-    return parseMaps(readFileSync(`/proc/${memoryDirectory(pid)}/maps`, 'utf8'));
+    // Empty for a main thread that has ended; then other threads may still have the memory.
+    const text = readFileSync(`/proc/${pid}/maps`, 'utf8');
+    return text === '' ? readFileSync(`/proc/${memoryDirectory(pid)}/maps`, 'utf8') : text;
   } catch (thrown) {
     throw processFailure(pid, thrown);
   }

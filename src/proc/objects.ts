@@ -35,12 +35,32 @@ const pageSize = 4096;
 /** Build-id notes lie in the first few hundred bytes of their segment; the target's own length is not trusted. */
 const longestNotes = 64 * 1024;
 
+/** The loader makes no more than 16; each takes a look at all mappings of the file. */
+const mostCopies = 64;
+
 interface Layout {
   readonly bias: RemoteAddress;
   readonly start: RemoteAddress;
   readonly end: RemoteAddress;
   readonly segments: readonly ElfSegment[];
 }
+
+/** What the first page of an object says, whatever its address. */
+interface FirstPage {
+  readonly page: Uint8Array;
+  readonly segments: readonly ElfSegment[];
+  /** Virtual addresses, whole pages: of the start of the file, and of the object's ends. */
+  readonly head: number;
+  readonly lowest: number;
+  readonly highest: number;
+}
+
+/**
+ * By device and inode: most processes run the same libraries. Nothing is taken on trust: what one process shows counts
+ * for another only where that shows the very same page.
+ */
+const firstPages = new Map<string, FirstPage>();
+const mostFirstPages = 4096;
 
 /**
  * The ELF objects among the files of which the process executes code, lowest address first; a file that is loaded twice
@@ -83,6 +103,7 @@ function objectsOfFile(memory: ProcessMemory, mappings: readonly Mapping[]): Map
     if (first.offset !== 0 || taken.has(first)) continue;
     const object = objectAt(memory, first, mappings);
     if (!object) continue;
+    if (objects.length >= mostCopies) throw tooManyCopies(memory.pid, first.path);
     object.mappings.forEach((mapping) => taken.add(mapping));
     objects.push(object);
   }
@@ -118,18 +139,35 @@ function objectAt(
   }
 }
 
-function layoutOf(first: Mapping, page: Uint8Array): Layout | undefined {
+function layoutOf({ start, device, inode }: Mapping, page: Uint8Array): Layout | undefined {
+  const key = `${device} ${inode}`;
+  let known = firstPages.get(key);
+  if (!known || Buffer.compare(known.page, page) !== 0) {
+    known = readFirstPage(page);
+    if (!known) return undefined;
+    if (firstPages.size >= mostFirstPages) firstPages.clear();
+    firstPages.set(key, known);
+  }
+  const { head, lowest, highest, segments } = known;
+  const bias = advance(start, -head);
+  return { bias, start: advance(bias, lowest), end: advance(bias, highest), segments };
+}
+
+function readFirstPage(page: Uint8Array): FirstPage | undefined {
   if (page[0] !== 0x7f || page[1] !== 0x45 || page[2] !== 0x4c || page[3] !== 0x46) return undefined;
   const segments = parseProgramHeaders(page);
   const loads = segments.filter((segment) => segment.type === segmentType.load);
   const head = loads.find((segment) => pageFloor(segment.offset) === 0);
   if (!head) return undefined;
-  const bias = advance(first.start, -pageFloor(head.address));
-  const lowest = Math.min(...loads.map((segment) => pageFloor(segment.address)));
-  const highest = Math.max(
-    ...loads.map((segment) => pageFloor(segment.address + segment.memorySize + pageSize - 1)),
-  );
-  return { bias, start: advance(bias, lowest), end: advance(bias, highest), segments };
+  return {
+    page,
+    segments,
+    head: pageFloor(head.address),
+    lowest: Math.min(...loads.map((segment) => pageFloor(segment.address))),
+    highest: Math.max(
+      ...loads.map((segment) => pageFloor(segment.address + segment.memorySize + pageSize - 1)),
+    ),
+  };
 }
 
 /** The mapping lies where a PT_LOAD header puts this part of the file. */
@@ -176,6 +214,11 @@ function buildIdIn(bytes: Uint8Array, alignment: number): string {
     if (isUnusable(thrown)) return '';
     throw thrown;
   }
+}
+
+function tooManyCopies(pid: number, path: string): KcareError {
+  const text = `Process ${pid} has mapped ${JSON.stringify(path)} more than ${mostCopies} times.`;
+  return new KcareError('TARGET_UNSUPPORTED', text, { pid, path });
 }
 
 /** Memory that is not what it claims to be makes the object unusable, never the process or the run. */

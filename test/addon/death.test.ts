@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { readMemory } from '../../fixtures/support/process-memory.js';
 import type { Program } from '../../fixtures/support/program.js';
-import { packageRoot } from '../../src/build/work-directory.js';
+import { packageRoot } from '../../src/base/package-root.js';
 import { findSignalReturn, processState, startFixture, statusLine } from './target.js';
 
 const engine = path.join(packageRoot(), 'build', 'Release', 'kcare_engine.node');
@@ -29,7 +29,7 @@ function requestAndDie(request: Readonly<Record<string, unknown>>, step: number)
     },
   );
   if (signal === 'SIGKILL') return true;
-  expect(stdout).toMatch(/^(done|committed)/);
+  expect(stdout).toMatch(/^(done|returned|committed)/);
   expect(status).toBe(0);
   return false;
 }
@@ -56,28 +56,40 @@ async function dieAtEveryStep(
 describe('a target whose tracer is killed', () => {
   const noSignals = /^0+$/;
 
-  it.each(['read', 'clock_nanosleep', 'epoll_wait', 'compute'])(
-    'in a remote call goes on with %s as if nothing had been',
-    async (kind) => {
-      const program = await startFixture('waits', kind);
-      target = program;
-      const blocked = statusLine(program.pid, 'SigBlk');
-      const call = `0x${findSignalReturn(program.pid).toString(16)}`;
-      const steps = await dieAtEveryStep(
-        program,
-        () => ({ pid: program.pid, call }),
-        () => expect.poll(() => statusLine(program.pid, 'SigBlk'), soon).toBe(blocked),
-      );
-      expect(blocked).toMatch(noSignals);
-      expect(steps).toBeGreaterThan(20);
-      await sleep(100);
-      program.writeLine('stop');
-      const report = JSON.parse(await program.waitForLine(/rounds/)) as { wrong: number; eintr: number };
-      expect(report.wrong).toBe(0);
-      // Between the stop and the first change nobody can restart epoll_wait for a tracer that is dead.
-      if (kind !== 'epoll_wait') expect(report.eintr).toBe(0);
-    },
+  const waits = ['read', 'clock_nanosleep', 'epoll_wait', 'compute'];
+
+  it.each(waits)('in a remote call goes on with %s as if nothing had been', (kind) =>
+    expectUnimpressed(kind, () => ({})),
   );
+
+  it.each(waits)('in a function call goes on with %s as if nothing had been', (kind) =>
+    expectUnimpressed(kind, (program) => ({
+      function: /spoil (0x[0-9a-f]+)/.exec(program.lines[0] ?? '')?.[1],
+    })),
+  );
+
+  async function expectUnimpressed(
+    kind: string,
+    more: (program: Program) => Readonly<Record<string, unknown>>,
+  ): Promise<void> {
+    const program = await startFixture('waits', kind);
+    target = program;
+    const blocked = statusLine(program.pid, 'SigBlk');
+    const call = `0x${findSignalReturn(program.pid).toString(16)}`;
+    const steps = await dieAtEveryStep(
+      program,
+      () => ({ pid: program.pid, call, ...more(program) }),
+      () => expect.poll(() => statusLine(program.pid, 'SigBlk'), soon).toBe(blocked),
+    );
+    expect(blocked).toMatch(noSignals);
+    expect(steps).toBeGreaterThan(20);
+    await sleep(100);
+    program.writeLine('stop');
+    const report = JSON.parse(await program.waitForLine(/rounds/)) as { wrong: number; eintr: number };
+    expect(report.wrong).toBe(0);
+    // Between the stop and the first change nobody can restart epoll_wait for a tracer that is dead.
+    if (kind !== 'epoll_wait') expect(report.eintr).toBe(0);
+  }
 
   it('in a commit computes with either function', async () => {
     const program = await startFixture('functions', '1', '2');

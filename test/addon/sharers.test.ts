@@ -2,6 +2,7 @@
 import { openSync, closeSync, writeSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { readMemory } from '../../fixtures/support/process-memory.js';
+import { Program } from '../../fixtures/support/program.js';
 import { nativeEngine } from '../../src/addon/index.js';
 import { FunctionsTarget, rangeOf, states } from './functions-target.js';
 import { processState, statusLine } from './target.js';
@@ -69,6 +70,25 @@ describe('a process that shares the memory of the target', () => {
     expectUntouched(running);
     await expect.poll(() => processState(sharerOf(running))).toBe('S');
     expect((await running.finish()).wrong).toBe(0);
+  });
+
+  it('is found in one look for many targets, also while other processes begin and end', async () => {
+    const running = await start(1, 'clone');
+    await expect.poll(() => sharerOf(running)).toBeGreaterThan(0);
+    const others = [await FunctionsTarget.start(1, 1), await FunctionsTarget.start(1, 1)];
+    const unrest = await Program.start('sh', ['-c', 'while :; do /bin/true; (/bin/true); done']);
+    try {
+      // Longer than one look is valid; the first target of a run is looked at in another way.
+      const end = performance.now() + 1500;
+      while (performance.now() < end) {
+        for (const { pid } of others) expect(nativeEngine.findMemorySharer(pid)).toBeUndefined();
+        expect(nativeEngine.findMemorySharer(running.pid)).toBe(sharerOf(running));
+      }
+    } finally {
+      await unrest.end();
+      for (const { program } of others) await program.end();
+    }
+    process.kill(sharerOf(running), 'SIGKILL');
   });
 
   it('is not any other process: a fork, a thread, or the starter', async () => {

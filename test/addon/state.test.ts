@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Program } from '../../fixtures/support/program.js';
-import { mapCall, pageSize, resultsIn, startFixture, stopAllThreads, unmapCall } from './target.js';
+import { mapCall, pageSize, resultsIn, spoilIn, startFixture, stopAllThreads, unmapCall } from './target.js';
 
 let target: Program | undefined;
 
@@ -18,6 +18,7 @@ describe('a thread that is called and stopped hundreds of times', () => {
     for (let round = 0; round < 250; round++) {
       const [address = -1n] = resultsIn(program.pid, [mapCall(pageSize, 3n)]);
       expect(resultsIn(program.pid, [unmapCall(address, pageSize)])).toEqual([0n]);
+      expect(spoilIn(program)).toMatchObject({ outcome: 'returned', tid: program.pid });
       expect(stopAllThreads(program.pid).outcome).toBe('committed');
       await sleep(round % 5);
     }
@@ -33,6 +34,7 @@ describe('a thread that is called and stopped hundreds of times', () => {
       redZone: 0,
       sleeps: 0,
       kernel: 0,
+      spoiled: 250,
     });
   });
 });

@@ -7,22 +7,27 @@ import { Program } from '../../fixtures/support/program.js';
 import {
   nativeEngine,
   type CallOutcome,
+  type FunctionOutcome,
   type CommitOutcome,
   type RemoteCall,
 } from '../../src/addon/index.js';
 import { remoteAddress, type RemoteAddress } from '../../src/base/address.js';
-import { packageRoot } from '../../src/build/work-directory.js';
+import { packageRoot } from '../../src/base/package-root.js';
 
 const signalReturnCode = Buffer.from('48c7c00f0000000f05', 'hex');
 
 export const systemCalls = { mmap: 9, mprotect: 10, munmap: 11, getpid: 39 } as const;
 export const pageSize = 4096n;
 
-/** Compiles fixtures/addon/NAME.c when it changed; gives the program. */
+/** Compiles fixtures/addon/NAME.c when it or a header changed; gives the program. */
 export function compileFixture(name: string): string {
   const source = path.join(packageRoot(), 'fixtures', 'addon', `${name}.c`);
   const program = path.join(packageRoot(), '.cache', 'fixtures-addon', name);
-  const changed = fs.statSync(source).mtimeMs;
+  const headers = fs
+    .readdirSync(path.dirname(source))
+    .filter((name) => name.endsWith('.h'))
+    .map((name) => path.join(path.dirname(source), name));
+  const changed = Math.max(...[source, ...headers].map((file) => fs.statSync(file).mtimeMs));
   if ((fs.statSync(program, { throwIfNoEntry: false })?.mtimeMs ?? 0) <= changed) {
     fs.mkdirSync(path.dirname(program), { recursive: true });
     const options = ['-std=gnu11', '-O2', '-g', '-Wall', '-Wextra', '-Werror', '-pthread'];
@@ -73,6 +78,16 @@ export function resultsIn(pid: number, calls: readonly RemoteCall[]): readonly b
   const outcome = callIn(pid, calls);
   if (outcome.outcome !== 'done') throw new Error(`The call was not made: ${JSON.stringify(outcome)}`);
   return outcome.results;
+}
+
+/** Calls `spoil` (fixtures/addon/spoil.h) of the fixture, which must have said where it is. */
+export function spoilIn(program: Program, choose = () => true): FunctionOutcome {
+  const [, address = ''] = /spoil (0x[0-9a-f]+)/.exec(program.lines[0] ?? '') ?? [];
+  return nativeEngine.callFunction(
+    program.pid,
+    { function: remoteAddress(BigInt(address)), arguments: [20n, 22n], stackDepth: 32768 },
+    { signalReturn: findSignalReturn(program.pid), timeoutMs: 2000, choose },
+  );
 }
 
 /** The state letter of /proc/PID/stat. */

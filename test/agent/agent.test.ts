@@ -20,7 +20,7 @@ import { Program } from '../../fixtures/support/program.js';
 import { agentPaths, openAgent } from '../../src/agent/index.js';
 import { openBlacklist } from '../../src/agent/agent.js';
 import { withLock } from '../../src/agent/lock.js';
-import { packageRoot } from '../../src/build/index.js';
+import { packageRoot } from '../../src/base/package-root.js';
 
 const withCode = (code: string): Error => expect.objectContaining({ code }) as Error;
 const directories: string[] = [];
@@ -132,16 +132,18 @@ describe('the log', () => {
     const { log } = agentPaths(root);
     mkdirSync(log, { recursive: true });
     const agent = await openAgent(root);
-    expect(agent.warnings).toEqual([expect.stringContaining(log)]);
+    expect(agent.logProblems()).toEqual([expect.stringContaining(log)]);
     agent.logger.info('lost');
   });
 
-  it('on a full disk does no harm', async () => {
+  it('on a full disk does no harm, and is known', async () => {
     const { log } = agentPaths(root);
     mkdirSync(dirname(log), { recursive: true });
     symlinkSync('/dev/full', log);
-    const { logger } = await openAgent(root);
+    const { logger, logProblems } = await openAgent(root);
+    expect(logProblems()).toEqual([]);
     for (let line = 0; line < 100; line++) logger.info('x'.repeat(1000));
+    expect(logProblems()).toEqual([expect.stringMatching(/cannot be written: ENOSPC/)]);
   });
 });
 

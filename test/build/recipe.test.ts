@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { expect, test } from 'vitest';
 import { parseIndexTarget, signedByOf } from '../../src/build/apt.js';
-import { parseCompileCommand, shellWords } from '../../src/build/configure.js';
+import { parseCompileCommand, parseCompileCommands, shellWords } from '../../src/build/configure.js';
 import { parseRecipe, selectFixes } from '../../src/build/recipe.js';
 import { chooseVersions, compareVersions } from '../../src/build/versions.js';
 import { random } from '../random.js';
@@ -111,6 +111,26 @@ test('compile commands keep their quoting and lose their outputs', () => {
   });
   expect(parseCompileCommand('touch a.d.tmp')).toBeUndefined();
   expect(parseCompileCommand('gcc -shared -o a.so a.o')).toBeUndefined();
+});
+
+test('compile commands belong to the directory that make has entered', () => {
+  const lines = [
+    'gcc -c -o a.o a.c',
+    "make: Entering directory '/tree/malloc'",
+    "make[1]: Entering directory '/tree/malloc/more'",
+    'gcc -c -o b.o b.c',
+    "make[1]: Leaving directory '/tree/malloc/more'",
+    'gcc -c -o c.o c.c',
+    "make: Leaving directory '/tree/malloc'",
+    'gcc -c -o d.o d.c',
+  ];
+  const found = parseCompileCommands(lines.join('\n'), '/tree/build');
+  expect(found.map(({ source, directory }) => [source, directory])).toEqual([
+    ['a.c', undefined],
+    ['b.c', '../malloc/more'],
+    ['c.c', '../malloc'],
+    ['d.c', undefined],
+  ]);
 });
 
 test('key rings are found in both forms of apt sources', () => {

@@ -3,10 +3,17 @@ import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { afterAll } from 'vitest';
 import { makePatch, type MadePatch } from '../../src/build/make-patch.js';
 import { parseRecipe } from '../../src/build/recipe.js';
 import { Refusals } from '../../src/build/result.js';
 import { ShippedObject } from '../../src/build/shipped-object.js';
+import { readPatch, writePatch, type Patch } from '../../src/patchfile/index.js';
+import { verifyPatch } from '../../src/review/index.js';
+
+/** Of one test file, removed at its end. */
+const trees = fs.mkdtempSync(path.join(os.tmpdir(), 'kcare-small-trees-'));
+afterAll(() => fs.rmSync(trees, { recursive: true, force: true }));
 
 const flags = ['-O2', '-fPIC', '-fno-plt', '-I.'];
 
@@ -15,22 +22,44 @@ export interface SmallTree {
   readonly after: string;
   readonly functions: readonly string[];
   readonly adds?: readonly string[];
+  readonly macros?: readonly string[];
+  /** What the fix changes in further files, which are among `others`. */
+  readonly also?: readonly { readonly file: string; readonly functions: readonly string[] }[];
+  readonly independent?: boolean;
+  /** C source of hooks and update functions. */
+  readonly update?: string;
+  /** Functions of a second fix. */
+  readonly second?: readonly string[];
+  /** Other versions stand in for those of the recipe. */
+  readonly substituted?: boolean;
   /** Further files of the tree, the same in both versions; C files are linked in. */
   readonly others?: Readonly<Record<string, string>>;
   /** Files of the fixed version that differ from `others`. */
   readonly changedOthers?: Readonly<Record<string, string>>;
   readonly extraFlags?: readonly string[];
+  /** Flags that the recipe does not know of: the library was built otherwise. */
+  readonly unknownFlags?: readonly string[];
+  /** Source file that the recipe names, where it is not the unit. */
+  readonly file?: string;
+  /** Objects and flags of the link, instead of those of a library that binds its own symbols; see `program`. */
+  readonly link?: readonly string[];
+  /** C file with main: the unit is linked into a program with it. */
+  readonly program?: string;
 }
 
 export interface SmallResult extends MadePatch {
   readonly codes: readonly string[];
   readonly shipped: ShippedObject;
   readonly directory: string;
+  /** The shipped object. */
+  readonly file: string;
+  /** The object file of the unit, as it was linked. */
+  readonly unit: string;
 }
 
 /** Compiles and links the old version, then makes a patch from the new version's functions. */
 export async function patchSmallTree(tree: SmallTree): Promise<SmallResult> {
-  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'kcare-build-'));
+  const directory = fs.mkdtempSync(path.join(trees, 'tree-'));
   const [running, fixed] = [path.join(directory, 'running'), path.join(directory, 'fixed')];
   const others = tree.others ?? {};
   writeFiles(running, { ...others, 'unit.c': tree.before });
@@ -39,14 +68,16 @@ export async function patchSmallTree(tree: SmallTree): Promise<SmallResult> {
   const sources = ['unit.c', ...Object.keys(others).filter((name) => name.endsWith('.c'))];
   const objects = sources.map((source) => {
     const object = source.replace(/\.c$/, '.o');
-    execFileSync('gcc', [...all, '-c', '-o', object, source], { cwd: running });
+    execFileSync('gcc', [...all, ...(tree.unknownFlags ?? []), '-c', '-o', object, source], { cwd: running });
     return object;
   });
-  execFileSync('gcc', ['-shared', '-Wl,--build-id=sha1,-Bsymbolic', '-o', 'libunit.so', ...objects], {
-    cwd: running,
-  });
-  execFileSync('strip', ['libunit.so'], { cwd: running });
-  const shipped = new ShippedObject(fs.readFileSync(path.join(running, 'libunit.so')), 'libunit.so');
+  const name = tree.program ? 'program' : 'libunit.so';
+  const kind = tree.program ? [tree.program] : ['-shared'];
+  const link = tree.link ?? (tree.program ? [] : ['-Wl,-Bsymbolic']);
+  execFileSync('gcc', [...kind, '-Wl,--build-id=sha1', '-o', name, ...objects, ...link], { cwd: running });
+  execFileSync('strip', [name], { cwd: running });
+  const file = path.join(running, name);
+  const shipped = new ShippedObject(fs.readFileSync(file), name);
   const commands = sources.map((source) => ({
     source,
     object: source.replace(/\.c$/, '.o'),
@@ -63,12 +94,23 @@ export async function patchSmallTree(tree: SmallTree): Promise<SmallResult> {
       refusals,
     },
     {
-      recipe: parseRecipe(smallRecipe(tree.functions, tree.adds ?? [])),
-      versions: { runs: '1', fixed: '2' },
+      recipe: parseRecipe(smallRecipe(tree.functions, tree)),
+      versions: { runs: '1', fixed: '2', substituted: tree.substituted ?? false },
       builder: 'test',
     },
   );
-  return { ...made, codes: made.refusals.map(({ code }) => code), shipped, directory };
+  await expectProved(made.patch, shipped);
+  const codes = made.refusals.map(({ code }) => code);
+  return { ...made, codes, shipped, directory, file, unit: path.join(running, 'unit.o') };
+}
+
+/** Whatever is built, the shipped object alone proves it; with the bytes that a file of it would have. */
+async function expectProved(patch: Patch | undefined, shipped: ShippedObject): Promise<void> {
+  if (!patch) return;
+  const { verdict, findings } = await verifyPatch(readPatch(writePatch(patch)), { shipped, debug: [] });
+  if (verdict === 'proved') return;
+  const reasons = findings.filter(({ state }) => state === 'refuted');
+  throw new Error(reasons.map(({ about, subject, reason }) => `${about} ${subject}: ${reason}`).join('\n'));
 }
 
 function writeFiles(directory: string, files: Readonly<Record<string, string>>): void {
@@ -78,7 +120,19 @@ function writeFiles(directory: string, files: Readonly<Record<string, string>>):
   }
 }
 
-export function smallRecipe(functions: readonly string[], adds: readonly string[] = []): string {
+export function smallRecipe(
+  functions: readonly string[],
+  {
+    adds = [],
+    macros = [],
+    also = [],
+    independent = false,
+    file = 'unit.c',
+    update,
+    second,
+  }: Partial<SmallTree> = {},
+): string {
+  const more = second ? [{ id: 'CVE-2026-2', description: 'test', file: 'unit.c', functions: second }] : [];
   return JSON.stringify({
     name: 'unit',
     description: 'test',
@@ -88,6 +142,9 @@ export function smallRecipe(functions: readonly string[], adds: readonly string[
     runs: '1',
     fixed: '2',
     build: { directory: 'build', configure: ['true'], commands: 'make -n' },
-    cves: [{ id: 'CVE-2026-1', description: 'test', file: 'unit.c', functions, adds }],
+    cves: [
+      { id: 'CVE-2026-1', description: 'test', file, functions, adds, macros, also, independent, update },
+      ...more,
+    ],
   });
 }

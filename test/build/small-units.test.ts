@@ -61,6 +61,19 @@ describe('building a patch from one changed unit', () => {
     expect(result.outcome).toBe('unchanged');
   });
 
+  test('a structure whose changed fields a comment names is no reason against a fix', async () => {
+    const body = (limit: number): string => `/* the second box */ return helper(value) + ${limit};`;
+    const head = '#include "box.h"\n';
+    const result = await patchSmallTree({
+      before: unit(body(1), head),
+      after: unit(body(2), head),
+      functions: ['fixed_function'],
+      others: { ...others, 'box.h': 'struct pair { int first; int second; };\n' },
+      changedOthers: { 'box.h': 'struct pair { int first; int third; };\n' },
+    });
+    expect(result.refusals).toEqual([]);
+  });
+
   test('a static function that was inlined is patched in its caller', async () => {
     const text = (limit: number): string =>
       `static int limit(int value) { return value > ${limit} ? ${limit} : value; }\n` +

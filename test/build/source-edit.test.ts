@@ -3,12 +3,23 @@ import { execFileSync } from 'node:child_process';
 import { expect, test } from 'vitest';
 import { bracesClose, parseSource, tokensOf } from '../../src/build/c-source.js';
 import { Refusals } from '../../src/build/result.js';
-import { replaceFunctions } from '../../src/build/source-edit.js';
-import { typeBodies } from '../../src/build/source-types.js';
+import { replaceFunctions, replaceInclude } from '../../src/build/source-edit.js';
 
-async function edit(before: string, after: string, functions: string[], adds: string[] = []) {
+async function edit(
+  before: string,
+  after: string,
+  functions: string[],
+  adds: string[] = [],
+  macros: string[] = [],
+) {
   const refusals = new Refusals();
-  const text = await replaceFunctions(before, after, { file: 'a.c', functions, adds }, '../x/a.c', refusals);
+  const text = await replaceFunctions(
+    before,
+    after,
+    { file: 'a.c', functions, adds, macros },
+    '../x/a.c',
+    refusals,
+  );
   return { text, codes: refusals.all.map(({ code }) => code) };
 }
 
@@ -27,6 +38,14 @@ test('lines and file names outside of the replaced functions stay what they were
   expect(marks(fresh)).toHaveLength(6);
   expect(fresh).toContain('return 11;');
   expect(fresh).toContain('int a = 3;');
+});
+
+test('an included source file is edited in its place, and lines around it stay what they were', () => {
+  const main = 'int first;\n# include <sysdeps/x/part.c> /* code */\nint last = __LINE__;\n';
+  const text = replaceInclude(main, 'main.c', 'lib/sysdeps/x/part.c', '#line 1 "x/part.c"\nint edited;\n');
+  expect(preprocess(text ?? '')).toMatch(/^int first;\nint edited;\nint last = 3;\n$/);
+  expect(replaceInclude(main, 'main.c', 'lib/other.c', '')).toBeUndefined();
+  expect(replaceInclude(main, 'main.c', 'lib/art.c', '')).toBeUndefined();
 });
 
 test('functions that only the fixed version has come before their first use', async () => {
@@ -68,13 +87,4 @@ test('of definitions under preprocessor conditionals, each gets its own successo
 test('tokens ignore comments and space, but not strings', () => {
   expect(tokensOf('a /* b */ = "c /* d */"; // e')).toEqual(['a', '=', '"c /* d */"', ';']);
   expect(tokensOf("x='\\'';y")).toEqual(['x', '=', "'\\''", ';', 'y']);
-});
-
-test('types are told apart by their fields', () => {
-  const bodies = typeBodies(
-    'struct a { int x; struct { int y; } in; };\ntypedef struct { int z; } B;\nenum e { ONE, TWO, };',
-  );
-  expect([...bodies.keys()]).toContain('struct a');
-  expect(bodies.get('struct B')).toBe('{ int z ;}');
-  expect(bodies.get('enum e')).toBe('{ ONE , TWO}');
 });

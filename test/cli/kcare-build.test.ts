@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { packageRoot } from '../../src/build/index.js';
+import { packageRoot } from '../../src/base/package-root.js';
 
 const recipe = path.join(packageRoot(), 'recipes', 'debian12', 'openssl.yaml');
 const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'kcare-build-command-'));

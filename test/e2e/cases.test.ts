@@ -10,7 +10,7 @@ import {
   opensslCases,
   opensslEnvironment,
 } from '../../fixtures/support/openssl.js';
-import { buildOpensslPatch, type OpensslPatch } from '../../fixtures/support/patches.js';
+import { buildOpensslPatch, type BuiltPatch } from '../../fixtures/support/patches.js';
 import { countChangedCodeBytes, readMappings } from '../../fixtures/support/process-memory.js';
 import { Program } from '../../fixtures/support/program.js';
 import { parseInfo, parsePatchInfo, parseUpdate } from '../../fixtures/support/reports.js';
@@ -25,7 +25,7 @@ interface Target {
 }
 
 let directory: string;
-let built: OpensslPatch;
+let built: BuiltPatch;
 let host: LocalHost;
 let targets: Target[];
 let mappingsBefore: Map<number, string[]>;

@@ -8,7 +8,7 @@ import { LocalHost } from '../../fixtures/support/local-host.js';
 import { Nginx } from '../../fixtures/support/nginx.js';
 import { libcryptoOf, opensslCases, opensslEnvironment } from '../../fixtures/support/openssl.js';
 import { unpackNewest } from '../../fixtures/support/packages.js';
-import { buildOpensslPatch, type OpensslPatch } from '../../fixtures/support/patches.js';
+import { buildOpensslPatch, type BuiltPatch } from '../../fixtures/support/patches.js';
 import { countChangedCodeBytes, readMappings } from '../../fixtures/support/process-memory.js';
 import { parseUpdate } from '../../fixtures/support/reports.js';
 
@@ -16,7 +16,7 @@ const rounds = 50;
 const workers = 4;
 
 let directory: string;
-let built: OpensslPatch;
+let built: BuiltPatch;
 let host: LocalHost;
 let nginx: Nginx;
 

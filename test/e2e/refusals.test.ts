@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, afterEach, describe, expect, test } from 'vitest';
 import { LocalHost } from '../../fixtures/support/local-host.js';
 import { fixtureProgram, opensslEnvironment } from '../../fixtures/support/openssl.js';
-import { buildOpensslPatch, type OpensslPatch } from '../../fixtures/support/patches.js';
+import { buildOpensslPatch, type BuiltPatch } from '../../fixtures/support/patches.js';
 import { readMappings, readMemory } from '../../fixtures/support/process-memory.js';
 import { Program } from '../../fixtures/support/program.js';
 import { parseFailure, parseUpdate } from '../../fixtures/support/reports.js';
@@ -15,7 +15,7 @@ import { apply } from '../../src/engine/index.js';
 import { readPatch, writePatch, type Patch } from '../../src/patchfile/index.js';
 
 let directory: string;
-let built: OpensslPatch;
+let built: BuiltPatch;
 let patch: Patch;
 let program: Program;
 let before: string;

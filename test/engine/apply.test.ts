@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { countChangedCodeBytes, readMappings } from '../../fixtures/support/process-memory.js';
 import { Program } from '../../fixtures/support/program.js';
+import { untilThreadWaits } from '../../fixtures/support/threads.js';
 import { apply, inspect, unload } from '../../src/engine/index.js';
 import {
   compileTarget,
@@ -104,7 +105,8 @@ describe('engine', () => {
     const program = await start(1);
     program.writeLine('block');
     const patch = released(handmadePatch(compiled.library, 1, { wait_inside: returns(7) }));
-    const report = await waitUntilInside(program, patch);
+    await untilThreadWaits(program.pid);
+    const report = await apply(program.pid, [patch], { waitMs: 200, dryRun: false });
     expect(inspect(program.pid)).toEqual([]);
     expect(report.error?.details).toMatchObject({ function: 'wait_inside' });
     expect(report.error?.details['tid']).not.toBe(program.pid);
@@ -116,22 +118,12 @@ describe('engine', () => {
     await program.waitForLine(/^inside 1/);
   });
 
-  /** The thread needs a moment to get there; every attempt before that applies and is undone. */
-  async function waitUntilInside(program: Program, patch: ReturnType<typeof released>) {
-    for (;;) {
-      const report = await apply(program.pid, [patch], now);
-      if (report.result === 'busy') return report;
-      expect(report.result).toBe('applied');
-      await unload(program.pid, patient);
-    }
-  }
-
   it('tells a stale return address from a live frame by unwinding', async () => {
     const program = await start();
     program.writeLine('trace');
     await program.waitForLine(/^sleeping/);
     const patch = handmadePatch(compiled.library, 1, { call_back: returns(9) });
-    expect(await apply(program.pid, [released(patch)], now)).toMatchObject({ result: 'applied' });
+    expect(await apply(program.pid, [released(patch)], patient)).toMatchObject({ result: 'applied' });
     expect(await ask(program, 'call')).toBe('call 9');
     program.writeLine('open');
     await program.waitForLine(/^woken 1 1/);

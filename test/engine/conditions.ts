@@ -1,8 +1,9 @@
 // Targets under a condition: compiles them, starts them, and holds one to "patched and unloaded without a trace".
 import { execFileSync } from 'node:child_process';
-import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
 import { countChangedCodeBytes, readMappings } from '../../fixtures/support/process-memory.js';
 import { Program } from '../../fixtures/support/program.js';
@@ -34,10 +35,20 @@ export class Workshop {
     this.program = compile(join(this.directory, 'conditions'), ['conditions.c', 'confine.c'], '-pthread');
   }
 
+  /** A program that makes itself hard to read. */
+  compileHostile(): string {
+    return compile(join(this.directory, 'hostile'), ['hostile.c'], '-pthread');
+  }
+
   /** The library under another name and with another build-id. */
-  compileLibrary(name: string): string {
+  compileLibrary(name: string, source = 'answers.c'): string {
     const named = `-Wl,--build-id,-soname,${name}`;
-    return compile(join(this.directory, name), ['answers.c'], '-fPIC', '-shared', named);
+    return compile(join(this.directory, name), [source], '-fPIC', '-shared', named);
+  }
+
+  /** A program of these sources, named after the first. */
+  compileOf(files: readonly string[], ...options: readonly string[]): string {
+    return compile(join(this.directory, files[0]?.replace(/\.c$/, '') ?? ''), files, ...options);
   }
 
   /** A program that has the function itself, linked with these flags. */
@@ -90,6 +101,17 @@ export async function ask(
 ): Promise<string> {
   program.writeLine(question);
   return program.waitForLine(answer);
+}
+
+/** That many threads, all of them, wait in read(2). */
+export async function untilItReads(pid: number, threads = 1): Promise<void> {
+  for (;;) {
+    const calls = readdirSync(`/proc/${pid}/task`).map((tid) =>
+      readFileSync(`/proc/${pid}/task/${tid}/syscall`, 'utf8'),
+    );
+    if (calls.length === threads && calls.every((call) => call.startsWith('0 '))) return;
+    await sleep(5);
+  }
 }
 
 export const answers = (library: string, level: number, value: number): PatchToApply =>

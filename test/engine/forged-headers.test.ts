@@ -49,6 +49,7 @@ function forge({ page, bias, buildId }: Facts, changes: Partial<ImageHeader>): U
     sha256: '22'.repeat(32),
     patchset: 'U20261122_01',
     ehFrame: { offset: 0, size: 0 },
+    escapes: false,
     hunks: [],
     description: {
       name: 'forged',

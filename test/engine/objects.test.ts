@@ -1,10 +1,18 @@
 // The engine on odd mappings: files deleted, replaced, mapped twice, loaded late, unloaded, and programs themselves.
-import { readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { readFileSync, renameSync, rmSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { codeMappings, readMappings } from '../../fixtures/support/process-memory.js';
 import { apply, inspect, unload } from '../../src/engine/index.js';
-import { answers, ask, expectPatchable, expectRefused, now, patient, Workshop } from './conditions.js';
+import {
+  answers,
+  ask,
+  expectPatchable,
+  expectRefused,
+  now,
+  patient,
+  untilItReads,
+  Workshop,
+} from './conditions.js';
 import { handmadePatch, released, returns } from '../../fixtures/support/handmade.js';
 
 describe('an object', () => {
@@ -17,17 +25,6 @@ describe('an object', () => {
   });
   afterEach(() => workshop.endAll());
   afterAll(() => workshop.close());
-
-  /** That many threads, all of them, wait in read(2). */
-  async function untilItReads(pid: number, threads = 1): Promise<void> {
-    for (;;) {
-      const calls = readdirSync(`/proc/${pid}/task`).map((tid) =>
-        readFileSync(`/proc/${pid}/task/${tid}/syscall`, 'utf8'),
-      );
-      if (calls.length === threads && calls.every((call) => call.startsWith('0 '))) return;
-      await sleep(5);
-    }
-  }
 
   describe('of which the file', () => {
     it('is deleted is patched', async () => {

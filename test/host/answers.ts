@@ -3,6 +3,7 @@ import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Program } from '../../fixtures/support/program.js';
+import { untilThreadWaits } from '../../fixtures/support/threads.js';
 import { writePatch, type Patch } from '../../src/patchfile/index.js';
 import { compileTarget, handmadePatch, returns, type Compiled } from '../../fixtures/support/handmade.js';
 
@@ -28,6 +29,7 @@ export class AnswersWorld {
   async startBlocked(): Promise<Program> {
     const program = await this.start();
     program.writeLine('block');
+    await untilThreadWaits(program.pid);
     return program;
   }
 

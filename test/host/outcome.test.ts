@@ -12,6 +12,7 @@ const outcome = (result: Result, objects: readonly string[] = []): ProcessOutcom
   result,
   objects: objects.map((objectName) => ({ objectName, buildId: 'aa', level: 1 })),
   ...(result === 'unreadable' && { error: new KcareError('NOT_PERMITTED', 'no') }),
+  ...(result === 'not-reached' && { error: new KcareError('RUN_ENDED', 'SIGTERM') }),
   ...(result === 'failed' && { error: new KcareError('TARGET_MEMORY', 'no') }),
   wallMs: 1,
 });
@@ -29,6 +30,8 @@ describe('exit code of a run', () => {
     [['refused', 'refused'], refused],
     [['refused', 'blacklisted', 'gone'], refused],
     [['busy'], partial],
+    [['not-reached', 'busy'], partial],
+    [['applied', 'not-reached'], partial],
     [['failed'], failed],
     [['unreadable'], failed],
     [['failed', 'refused'], partial],

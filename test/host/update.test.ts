@@ -1,9 +1,11 @@
 // Discovery and runs over several real processes.
-import { rmSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { readdirSync, rmSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import type { Program } from '../../fixtures/support/program.js';
+import { remoteAddress } from '../../src/base/address.js';
 import type { PatchToApply } from '../../src/engine/index.js';
+import { IntentJournal } from '../../src/engine/intents.js';
 import {
   Blacklist,
   discover,
@@ -13,7 +15,6 @@ import {
   type ProcessOutcome,
 } from '../../src/host/index.js';
 import type { Patch } from '../../src/patchfile/index.js';
-import { readStatus } from '../../src/proc/index.js';
 import { released } from '../../fixtures/support/handmade.js';
 import { AnswersWorld } from './answers.js';
 
@@ -126,7 +127,6 @@ it('comes back to a busy process while the others are patched, until it is free'
   const blocked = await world.startBlocked();
   const free = await world.start();
   const patch = world.blocker(1);
-  await waitUntilBlocked(blocked);
   const programs = [blocked, free];
   const given = await updateAll(find(programs, patch), byBuildId(patch), { waitMs: 300, dryRun: false });
   expect([resultOf(given, blocked), resultOf(given, free)]).toEqual(['busy', 'applied']);
@@ -146,8 +146,22 @@ it('reports a process that ended between discovery and patching as gone (R11)', 
   ]);
 });
 
-/** The thread needs a moment to start and to enter its read. */
-async function waitUntilBlocked(program: Program): Promise<void> {
-  while (readStatus(program.pid).threads < 2) await sleep(5);
-  await sleep(100);
-}
+it('brings a process in order in which a patcher died while it mapped an image, and forgets those that ended', async () => {
+  const intentDirectory = join(world.directory, 'intents');
+  const programs = [await world.start(), await world.start()];
+  const journal = await IntentJournal.open(intentDirectory);
+  await journal.prepare();
+  const died = new Error('died');
+  for (const { pid } of programs) {
+    const intent = { pid, start: remoteAddress(0x1000_0000_0000n), size: 4096, header: new Uint8Array(1) };
+    const die = (descriptor: number): never => {
+      writeSync(descriptor, '1', 0);
+      throw died;
+    };
+    expect(() => journal.during(intent, die)).toThrow(died);
+  }
+  const [first, second] = programs;
+  await second?.end();
+  expect(await unloadAll({ ...atOnce, intentDirectory, pids: [first?.pid ?? 0] })).toEqual([]);
+  expect(readdirSync(intentDirectory)).toEqual([]);
+});

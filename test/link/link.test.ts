@@ -17,11 +17,12 @@ import { random } from '../random.js';
 const address = remoteAddress(0x7f00_0000_0000n);
 const bias = remoteAddress(0x7f00_1000_0000n);
 const release = { patchset: 'U20261122_01', sha256: 'ab'.repeat(32) };
+const word = (): bigint => 0x1234n;
 const foreign = (): RemoteAddress => remoteAddress(0x7f12_3456_7890n);
 
 function sampleImage(level = 3, at = address): ReturnType<typeof buildImage> {
   const patch = samplePatch({ metadata: { ...samplePatch().metadata, level } });
-  return buildImage(patch, layOutImage(patch), { image: at, bias, foreign }, release);
+  return buildImage(patch, layOutImage(patch), { image: at, bias, foreign, word }, release);
 }
 
 function reader(bytes: Uint8Array): (offset: number, length: number) => Uint8Array {
@@ -82,7 +83,7 @@ describe('image', () => {
     const patch = samplePatch();
     const hunks = patch.hunks.map((hunk) => ({ ...hunk, address: place }));
     const build = (): unknown =>
-      buildImage({ ...patch, hunks }, layOutImage(patch), { image: address, bias, foreign }, release);
+      buildImage({ ...patch, hunks }, layOutImage(patch), { image: address, bias, foreign, word }, release);
     if (code === undefined) expect(build).not.toThrow();
     else expect(build).toThrow(expect.objectContaining({ code }));
   });
@@ -96,7 +97,7 @@ describe('image', () => {
     const image = buildImage(
       { ...patch, hunks },
       layOutImage(patch),
-      { image: address, bias, foreign },
+      { image: address, bias, foreign, word },
       release,
     );
     expect(image.header.hunks[0]?.jump).toBe(advance(bias, 0x1004));

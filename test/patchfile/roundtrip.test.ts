@@ -22,6 +22,31 @@ describe('patch file', () => {
     expect(plain(readPatch(writePatch(samplePatch())))).toEqual(plain(samplePatch()));
   });
 
+  it('keeps its hooks, in a version of its own, and refuses those that name no function of it', () => {
+    const { hunks } = samplePatch();
+    const name = hunks.find(({ kind }) => kind === 'replace')?.replacement ?? '';
+    const hooks = [
+      { kind: 'before-apply', function: name },
+      { kind: 'update', function: name, undo: name },
+    ] as const;
+    const patch = samplePatch({ hooks });
+    const bytes = Buffer.from(writePatch(patch));
+    expect(readPatch(bytes).hooks).toEqual(hooks);
+    const older = Buffer.from(bytes);
+    const note = older.indexOf('kcare\0\0\0');
+    expect(older.readUInt32LE(note - 4)).toBe(2);
+    older.writeUInt32LE(1, note - 4);
+    expect(() => readPatch(older)).toThrow(/hooks in format 1/);
+    for (const wrong of [
+      [{ kind: 'update', function: 'nowhere' }],
+      [{ kind: 'after-apply', function: name, undo: name }],
+      [...hooks, ...hooks],
+      Array.from({ length: 17 }, () => hooks[0]),
+    ] as const) {
+      expect(() => writePatch(samplePatch({ hooks: wrong }))).toThrow(/hook/);
+    }
+  });
+
   it('is the same for the same patch', () => {
     expect(Buffer.compare(writePatch(samplePatch()), writePatch(samplePatch()))).toBe(0);
   });

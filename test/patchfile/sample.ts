@@ -19,7 +19,25 @@ export function samplePatch(overrides: Partial<Patch> = {}): Patch {
       architecture: 'x86-64',
       date: '2026-11-22T00:00:00Z',
       builder: 'kcare-build',
-      proof: [{ symbol: 'parse', how: 'object-bytes', detail: 'parse.o at 0x1000' }],
+      proof: [
+        {
+          symbol: 'parse',
+          how: 'object-bytes',
+          detail: 'parse.o at 0x1000',
+          address: 0x1000,
+          operand: { at: 0x3000, distance: -8 },
+        },
+      ],
+      units: [
+        {
+          file: 'parse.c',
+          address: 0x1000,
+          size: 16,
+          isUnique: true,
+          masked: 'EA==',
+          sha256: '00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff',
+        },
+      ],
     },
     hunks: [
       {

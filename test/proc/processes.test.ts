@@ -1,6 +1,6 @@
 // Lists of processes and threads, status fields, memory, all of real processes.
 import { readFileSync } from 'node:fs';
-import { describe, expect, it, vi } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { advance, remoteAddress } from '../../src/base/address.js';
 import {
   listProcesses,
@@ -43,9 +43,9 @@ describe('processes', () => {
       seccomp: readStatus(process.pid).seccomp,
     });
     process.kill(program.pid, 'SIGSTOP');
-    await vi.waitFor(() => expect(readStatus(program.pid).state).toBe('T'));
+    await expect.poll(() => readStatus(program.pid).state).toBe('T');
     process.kill(program.pid, 'SIGCONT');
-    await vi.waitFor(() => expect(readStatus(program.pid).state).toBe('S'));
+    await expect.poll(() => readStatus(program.pid).state).toBe('S');
     expect(readStatus(program.pid).namespacePids[0]).toBe(program.pid);
     expect(readCommand(program.pid)).toBe('a) R \\ b');
     expect(listProcesses()).toContain(program.pid);

@@ -1,0 +1,26 @@
+// SIGTERM and SIGINT while processes are changed: the first one asks the run to end, the second one ends it at once.
+
+const endSignals = ['SIGTERM', 'SIGINT'] as const;
+
+/**
+ * Runs `action` with a signal that is aborted when this process is told to end; its reason is the name, "SIGTERM".
+ * A second signal, and one that comes before or after `action`, kills: no target minds (R1).
+ */
+export async function untilSignalled<Result>(
+  action: (ending: AbortSignal) => Promise<Result>,
+): Promise<Result> {
+  const controller = new AbortController();
+  const end = (name: string): void => {
+    forget();
+    controller.abort(name);
+  };
+  const forget = (): void => {
+    for (const name of endSignals) process.off(name, end);
+  };
+  for (const name of endSignals) process.on(name, end);
+  try {
+    return await action(controller.signal);
+  } finally {
+    forget();
+  }
+}

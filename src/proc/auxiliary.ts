@@ -1,0 +1,21 @@
+// /proc/PID/auxv: what the kernel told the program at its start.
+import { readFileSync } from 'node:fs';
+import { processFailure } from './failure.js';
+import { memoryDirectory } from './files.js';
+
+/** Values by type (AT_*, getauxval(3)). Throws TARGET_GONE, NOT_PERMITTED. */
+export function readAuxiliaryVector(pid: number): Map<number, bigint> {
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(`/proc/${memoryDirectory(pid)}/auxv`);
+  } catch (thrown) {
+    throw processFailure(pid, thrown);
+  }
+  const values = new Map<number, bigint>();
+  for (let at = 0; at + 16 <= bytes.length; at += 16) {
+    const type = bytes.readBigUInt64LE(at);
+    if (type === 0n) break;
+    values.set(Number(type), bytes.readBigUInt64LE(at + 8));
+  }
+  return values;
+}
