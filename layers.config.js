@@ -5,6 +5,7 @@ export const layers = [
   'patchfile',
   'build',
   'make',
+  'kbuild',
   'proc',
   'link',
   'addon',
@@ -12,7 +13,11 @@ export const layers = [
   'review',
   'host',
   'feed',
+  'kernel',
   'agent',
+  'daemon',
+  'scanner',
+  'checker',
   'server',
   'cli',
 ];
@@ -32,5 +37,6 @@ export const quicklyLoadedLayers = [
   'review',
   'host',
   'feed',
+  'kernel',
   'agent',
 ];
