@@ -19,7 +19,7 @@ import { asKcareError, KcareError } from '../base/errors.js';
 import { safeDirectory } from '../base/safe-files.js';
 import { integer, record as recordOf, text as anyText, textThat, type Shaped } from '../base/shapes.js';
 import { maximumHeaderSize } from '../link/index.js';
-import { memoryDirectory, readStartTime, readStatus, systemCode } from '../proc/index.js';
+import { readAuxiliaryBytes, readStartTime, readStatus, systemCode } from '../proc/index.js';
 
 /** Between the return of mmap in the target and the write of the header nothing in the target says whose memory it is. */
 export interface Intent {
@@ -234,7 +234,7 @@ function identityOf(pid: number): string {
   const hash = createHash('sha256');
   hash.update((bootId ??= readFileSync('/proc/sys/kernel/random/boot_id')));
   hash.update(String(readStartTime(pid)));
-  hash.update(readFileSync(`/proc/${memoryDirectory(pid)}/auxv`));
+  hash.update(readAuxiliaryBytes(pid));
   return hash.digest('hex');
 }
 

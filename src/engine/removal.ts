@@ -1,7 +1,7 @@
 // Removes images that a commit left without effect, or keeps them mapped with a reason; a later run tries again.
 import { advance, type RemoteRange } from '../base/address.js';
 import { KcareError } from '../base/errors.js';
-import { guardedImage, presence, type ImageHeader, type Plan } from '../link/index.js';
+import { guardedImage, headerSize, presence, type ImageHeader, type Plan } from '../link/index.js';
 import { commitPlan } from './commit.js';
 import { memorySearch } from './contexts.js';
 import { runHooks } from './hooks.js';
@@ -61,13 +61,20 @@ function mayBeReached(target: Target, image: ImageHeader): boolean {
   return image.escapes || memorySearch(target, { unreferenced: [], own: [] }) !== undefined;
 }
 
-/** All but the unwind tables: what still points there is memory that the unwinder has freed. */
-function whatMayBeKept({ address, size, ehFrame }: ImageHeader): RemoteRange[] {
+/**
+ * All but the unwind tables and the header. What still points to the tables is memory that the unwinder has freed.
+ * Nothing of the patch hands out an address of the header; but where an image lies directly behind another mapping, its
+ * start is the end of that mapping, which the loader and allocators keep.
+ */
+function whatMayBeKept({ address, size, ehFrame, hunks, hooks, description }: ImageHeader): RemoteRange[] {
+  const content = advance(address, headerSize(hunks.length, hooks.length, description));
+  const end = advance(address, size);
+  if (ehFrame.size === 0) return [{ start: content, end }];
   const tables = advance(address, ehFrame.offset);
   return [
-    { start: address, end: tables },
-    { start: advance(tables, ehFrame.size), end: advance(address, size) },
-  ].filter(({ start, end }) => start < end);
+    { start: content, end: tables },
+    { start: advance(tables, ehFrame.size), end },
+  ].filter((range) => range.start < range.end);
 }
 
 /** A commit that changes nothing: in one stop it finds out whether something is inside, or leads there. */

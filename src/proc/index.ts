@@ -1,5 +1,5 @@
 // What kcare knows about other processes, read from /proc; nothing here writes.
-export { readAuxiliaryVector } from './auxiliary.js';
+export { readAuxiliaryBytes, readAuxiliaryVector } from './auxiliary.js';
 export { processFailure, systemCode } from './failure.js';
 export { readHeapStart } from './heap.js';
 export { readMaps, parseMaps, type Mapping } from './maps.js';

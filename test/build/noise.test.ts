@@ -1,7 +1,9 @@
 // Putting functions in anew changes no code: on objects of libcrypto drawn by a fixed seed. `npm run noise` takes all.
+import fs from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import { noiseOf, unitsOf } from '../../fixtures/support/noise.js';
+import { sourceOf } from '../../src/build/compile.js';
 import { packageRoot } from '../../src/base/package-root.js';
 import { defaultWorkDirectory } from '../../src/build/index.js';
 import { random } from '../random.js';
@@ -12,11 +14,13 @@ const sample = 12;
 test(`${sample} objects of libcrypto (seed ${seed}) are the same with every function put in anew`, async () => {
   const recipe = path.join(packageRoot(), 'recipes', 'debian12', 'openssl.yaml');
   const work = defaultWorkDirectory();
-  const { tree, commands } = await unitsOf(recipe, work, [
+  const { tree, commands: all } = await unitsOf(recipe, work, [
     'libcrypto-shlib-',
     'libcommon-lib-',
     'libdefault-lib-',
   ]);
+  // Some sources are made by a full build only, and which ones depends on what make has looked at.
+  const commands = all.filter((command) => fs.existsSync(sourceOf(tree, command)));
   expect(commands.length).toBeGreaterThan(600);
   const next = random(seed);
   let functions = 0;

@@ -52,10 +52,10 @@ async function everyTargetSays(answer: 'vulnerable' | 'fixed'): Promise<void> {
   await Promise.all(targets.map((target) => target.program.waitForLine(target[answer])));
 }
 
-function expectUntouchedMemory(): void {
+function expectUntouchedMemory(report: string): void {
   for (const { name, program } of targets) {
     expect(countChangedCodeBytes(program.pid, libcryptoOf(built.unpacked)), name).toBe(0);
-    expect(readMappings(program.pid), name).toEqual(mappingsBefore.get(program.pid));
+    expect(readMappings(program.pid), `${name}: ${report}`).toEqual(mappingsBefore.get(program.pid));
   }
 }
 
@@ -108,14 +108,15 @@ describe('kcarectl --lib-update', () => {
 
 describe('kcarectl --lib-unload', () => {
   test('gives every process its old code and its old mappings back (R7)', async () => {
-    const { exitCode, stderr } = await host.kcarectl('--lib-unload', ...pids());
+    const { exitCode, stdout, stderr } = await host.kcarectl('--lib-unload', ...pids());
     expect(exitCode, stderr).toBe(0);
     await everyTargetSays('vulnerable');
-    expectUntouchedMemory();
+    expectUntouchedMemory(stdout);
   });
 });
 
 test(`${rounds} times to and fro, every process follows every time and none dies`, async () => {
+  let report = '';
   for (let round = 1; round <= rounds; round++) {
     const updated = await host.kcarectl('--lib-update', ...pids());
     expect(updated.exitCode, `round ${round}: ${updated.stdout}${updated.stderr}`).toBe(0);
@@ -123,7 +124,8 @@ test(`${rounds} times to and fro, every process follows every time and none dies
     const unloaded = await host.kcarectl('--lib-unload', ...pids());
     expect(unloaded.exitCode, `round ${round}: ${unloaded.stdout}${unloaded.stderr}`).toBe(0);
     await everyTargetSays('vulnerable');
+    report = unloaded.stdout;
   }
   expect(targets.filter(({ program }) => !program.isAlive)).toEqual([]);
-  expectUntouchedMemory();
+  expectUntouchedMemory(report);
 }, 900_000);

@@ -46,6 +46,7 @@ test(`${workers} workers are patched and unpatched ${rounds} times under HTTPS l
   try {
     await load.waitForRequests(100);
     const mappings = pids.map((pid) => codeNames(pid));
+    let report = '';
     for (let round = 1; round <= rounds; round++) {
       const updated = await host.kcarectl('--lib-update', '--pid', ...pids.map(String), '--json');
       expect(updated.exitCode, `round ${round}: ${updated.stdout}${updated.stderr}`).toBe(0);
@@ -57,9 +58,13 @@ test(`${workers} workers are patched and unpatched ${rounds} times under HTTPS l
       for (const pid of pids) expect(countChangedCodeBytes(pid, libcrypto)).toBeGreaterThan(0);
       const unloaded = await host.kcarectl('--lib-unload', '--pid', ...pids.map(String));
       expect(unloaded.exitCode, `round ${round}: ${unloaded.stdout}${unloaded.stderr}`).toBe(0);
+      report = unloaded.stdout;
       await load.waitForRequests(20);
     }
-    expect(pids.map((pid) => codeNames(pid))).toEqual(mappings);
+    expect(
+      pids.map((pid) => codeNames(pid)),
+      report,
+    ).toEqual(mappings);
     for (const pid of pids) expect(countChangedCodeBytes(pid, libcrypto)).toBe(0);
   } finally {
     await load.stop();

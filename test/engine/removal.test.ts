@@ -91,6 +91,18 @@ describe('a patch whose address the program keeps', () => {
     expect(readMappings(program.pid)).toEqual(before);
   });
 
+  it('does not keep it by knowing where the mapping before it ends', async () => {
+    const program = await start();
+    const before = readMappings(program.pid);
+    await apply(program.pid, [words(1, 'patched')], patient);
+    const [image] = inspect(program.pid);
+    await ask(program, `edge ${image?.address.toString(16) ?? ''}`, /^edge/);
+    const report = await unload(program.pid, patient);
+    expect(report).toMatchObject({ result: 'unloaded' });
+    expect(report.kept).toBeUndefined();
+    expect(readMappings(program.pid)).toEqual(before);
+  });
+
   it('in a register only stays mapped after its unload, until the program forgets it', async () => {
     const program = await start();
     const before = readMappings(program.pid);
