@@ -8,32 +8,44 @@ import { defaultConfig, parseConfig, type AgentConfig } from './config.js';
 import { openLog, type Logger } from './log.js';
 import { agentPaths, type AgentPaths } from './paths.js';
 
-export interface Agent {
+export interface Settings {
   readonly paths: AgentPaths;
   readonly config: AgentConfig;
-  readonly logger: Logger;
   /** What is wrong but does not stop the run; shown to the user with the result. */
   readonly warnings: readonly string[];
+}
+
+export interface Agent extends Settings {
+  readonly logger: Logger;
   /** What has kept lines of the log from being written so far, for the user. */
   readonly logProblems: () => readonly string[];
 }
 
 /** Throws USAGE, CONFIG_INVALID, UNSAFE_MODE (R10). */
 export async function openAgent(root: string): Promise<Agent> {
+  const settings = await readSettings(root);
+  const { log } = settings.paths;
+  const { logger, problem } = openLog(log);
+  return {
+    ...settings,
+    logger,
+    logProblems: () => {
+      const text = problem();
+      return text === undefined ? [] : [`The log ${log} cannot be written: ${text}`];
+    },
+  };
+}
+
+/** Paths and checked config, for commands that only look: no log is made. Throws as {@link openAgent}. */
+export async function readSettings(root: string): Promise<Settings> {
   const paths = agentPaths(root);
   const text = await readIfPresent(paths.config);
   const { config, warnings } =
     text === undefined ? { config: defaultConfig, warnings: [] } : readConfig(paths.config, text);
-  const { logger, problem } = openLog(paths.log);
   return {
     paths,
     config,
-    logger,
     warnings: warnings.map(({ line, message }) => `${paths.config}, line ${line}: ${message}`),
-    logProblems: () => {
-      const text = problem();
-      return text === undefined ? [] : [`The log ${paths.log} cannot be written: ${text}`];
-    },
   };
 }
 

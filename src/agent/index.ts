@@ -1,11 +1,13 @@
 // What kcarectl does, without its terminal.
-export { openAgent, type Agent } from './agent.js';
+export { openAgent, openBlacklist, readSettings, type Agent, type Settings } from './agent.js';
 export { configKeys, parseConfig, patchTypes, type AgentConfig, type UserspacePatchType } from './config.js';
+export { cachedFeedOf, knownPatches, libraryCoverage, type LibraryCoverage } from './known-patches.js';
 export {
   infoExitCode,
   libInfo,
   libPatchInfo,
   patchList,
+  type InfoProcess,
   type LibraryInfo,
   type LibraryPatchInfo,
   type PatchList,

@@ -2,7 +2,15 @@
 import { hex } from '../base/address.js';
 import { exitCodes, type KcareError } from '../base/errors.js';
 import type { AppliedImage } from '../engine/index.js';
-import { infoAll, type PatchedProcess, type UnreadableProcess } from '../host/index.js';
+import {
+  countStates,
+  infoAll,
+  type BlacklistRule,
+  type CoverageState,
+  type PatchedProcess,
+  type UnreadableProcess,
+} from '../host/index.js';
+import { libraryCoverage } from './known-patches.js';
 
 export interface InfoError {
   readonly pid: number;
@@ -16,18 +24,42 @@ interface Listing<Entry> {
   readonly errors?: readonly InfoError[];
 }
 
-export type LibraryInfo = Listing<{
+interface InfoObject {
+  readonly name: string;
+  readonly buildid: string;
+  readonly patchlvl: number;
+  readonly patchset: string;
+  /** `active`, or how far an interrupted change came; the next update or unload finishes it. */
+  readonly state: string;
+}
+
+/** One process that is patched or could be. */
+export interface InfoProcess {
   readonly pid: number;
   readonly comm: string;
-  readonly objects: readonly {
-    readonly name: string;
-    readonly buildid: string;
-    readonly patchlvl: number;
-    readonly patchset: string;
-    /** `active`, or how far an interrupted change came; the next update or unload finishes it. */
-    readonly state: string;
-  }[];
-}>;
+  /** What is in the process; empty when it is not patched. */
+  readonly objects: readonly InfoObject[];
+  readonly state: CoverageState;
+  /** Patches that should be in effect and are not; absent when there are none. */
+  readonly missing?: readonly Pick<InfoObject, 'name' | 'buildid' | 'patchlvl'>[];
+  /** Why it is in this state; absent for `patched`. */
+  readonly reason?: string;
+  /** The error of the last attempt. */
+  readonly code?: string;
+  /** ISO 8601: since when patches are missing. */
+  readonly since?: string;
+  readonly rule?: BlacklistRule;
+}
+
+export interface LibraryInfo extends Listing<InfoProcess> {
+  /** How many processes are in each state. */
+  readonly states: Readonly<Record<CoverageState, number>>;
+  /** The patchset by which the processes are judged; null when none is known, and then only patched ones are listed. */
+  readonly patchset: string | null;
+  /** Why nothing is known of the feed, or why that is old; absent when all is well. */
+  readonly problem?: ReturnType<KcareError['toJSON']>;
+  readonly warnings?: readonly string[];
+}
 
 export type LibraryPatchInfo = Listing<{
   readonly pid: number;
@@ -51,7 +83,7 @@ export type LibraryPatchInfo = Listing<{
 export type PatchList = Listing<{
   readonly pid: number;
   readonly comm: string;
-  readonly objects: readonly (LibraryInfo['result'][number]['objects'][number] & {
+  readonly objects: readonly (InfoObject & {
     readonly address: string;
     /** Bytes of the mapping. */
     readonly size: number;
@@ -65,11 +97,33 @@ export interface InfoOptions {
   readonly pids?: readonly number[] | undefined;
 }
 
-/** Which processes are patched. */
-export function libInfo(options: InfoOptions = {}): LibraryInfo {
-  const { processes, unreadable } = infoAll(options);
-  const result = processes.map(({ pid, comm, images }) => ({ pid, comm, objects: images.map(toObject) }));
-  return { result, ...errorsOf(unreadable) };
+/** Which processes are patched, and why others are not. Throws as libraryCoverage. */
+export async function libInfo(root: string, options: InfoOptions = {}): Promise<LibraryInfo> {
+  const { processes, unreadable, known, problem, warnings } = await libraryCoverage(root, options);
+  return {
+    result: processes.map(({ pid, comm, images, state, missing, reason, code, since, rule }) => ({
+      pid,
+      comm,
+      objects: images.map(toObject),
+      state,
+      ...(missing.length > 0 && {
+        missing: missing.map(({ objectName, buildId, level }) => ({
+          name: objectName,
+          buildid: buildId,
+          patchlvl: level,
+        })),
+      }),
+      ...(reason !== '' && { reason }),
+      ...(code !== undefined && { code }),
+      ...(since && { since: since.toISOString() }),
+      ...(rule && { rule }),
+    })),
+    states: countStates(processes),
+    patchset: known?.patchset ?? null,
+    ...(problem && { problem: problem.toJSON() }),
+    ...(warnings.length > 0 && { warnings }),
+    ...errorsOf(unreadable),
+  };
 }
 
 /** Which vulnerabilities are fixed in them; only patches that are in effect are listed (R6). */
@@ -97,7 +151,7 @@ export function patchList(options: InfoOptions = {}): PatchList {
 }
 
 /** 0, or 4 when some processes could not be examined. */
-export function infoExitCode({ errors }: Listing<unknown>): number {
+export function infoExitCode({ errors }: { readonly errors?: readonly unknown[] }): number {
   return errors ? exitCodes.partial : exitCodes.done;
 }
 

@@ -1,12 +1,13 @@
 // --lib-update and --lib-unload: the feed, the blacklist and all processes brought together under one lock.
 import { dirname } from 'node:path';
-import { KcareError, namingFullDisk } from '../base/errors.js';
+import { asKcareError, KcareError, namingFullDisk } from '../base/errors.js';
 import type { PatchToApply } from '../engine/index.js';
 import type { FeedState, KeyDescription } from '../feed/index.js';
 import { safeDirectory } from '../base/safe-files.js';
 import {
   discover,
   exitCodeOf,
+  recordOutcomes,
   unloadAll,
   updateAll,
   type Discovery,
@@ -59,6 +60,7 @@ export async function libUpdate(agent: Agent, options: LibraryOptions): Promise<
     const patches = await namingFullDisk(cache, () => fetchPatches(feed, discovery));
     const run = { ...options, intentDirectory: agent.paths.intents };
     const processes = await untilSignalled((ending) => updateAll(discovery, patches, { ...run, ending }));
+    await noteOutcomes(agent, options, processes, { patchset: feed.patchset ?? '' });
     return {
       dryRun: options.dryRun,
       patchset: feed.patchset,
@@ -75,6 +77,7 @@ export async function libUnload(agent: Agent, options: LibraryOptions): Promise<
   return await locked(agent, '--lib-unload', options, async () => {
     const run = { ...options, intentDirectory: agent.paths.intents };
     const processes = await untilSignalled((ending) => unloadAll({ ...run, ending }));
+    await noteOutcomes(agent, options, processes, { patchset: '', isUnload: true });
     return {
       dryRun: options.dryRun,
       patchset: undefined,
@@ -83,6 +86,21 @@ export async function libUnload(agent: Agent, options: LibraryOptions): Promise<
       exitCode: exitCodeOf(processes),
     };
   });
+}
+
+/** What --lib-info says of processes that were left behind. A note that cannot be written never stops a run. */
+async function noteOutcomes(
+  { paths, logger }: Agent,
+  { dryRun }: LibraryOptions,
+  processes: readonly ProcessOutcome[],
+  run: { readonly patchset: string; readonly isUnload?: boolean },
+): Promise<void> {
+  if (dryRun) return;
+  try {
+    await recordOutcomes(paths.outcomes, processes, { ...run, now: new Date() });
+  } catch (thrown) {
+    logger.error({ error: asKcareError(thrown).toJSON() }, 'outcomes not noted');
+  }
 }
 
 /** Trusts the OpenPGP key in the file `path` from now on. Throws KEY_INVALID, FILE_MISSING, UNSAFE_MODE. */

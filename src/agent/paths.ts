@@ -14,6 +14,8 @@ export interface AgentPaths {
   readonly blacklists: readonly string[];
   readonly log: string;
   readonly lock: string;
+  /** What the last run said of processes that it left behind. */
+  readonly outcomes: string;
   /** Mappings that were begun (the engine's journal). */
   readonly intents: string;
 }
@@ -35,6 +37,7 @@ export function agentPaths(root: string): AgentPaths {
     ],
     log: join(full, 'var/log/kcarectl.log'),
     lock: join(full, 'run/kcare/kcarectl.lock'),
+    outcomes: join(full, 'run/kcare/outcomes.json'),
     intents: join(full, 'run/kcare/intents'),
   };
 }

@@ -35,7 +35,8 @@ async function run(action: KcarectlAction, options: KcarectlOptions): Promise<nu
   switch (action.kind) {
     case 'info':
     case 'patch-info': {
-      const info = (action.kind === 'info' ? libInfo : libPatchInfo)({ pids: options.pid });
+      const pids = { pids: options.pid };
+      const info = action.kind === 'info' ? await libInfo(options.root, pids) : libPatchInfo(pids);
       printJson(info);
       return infoExitCode(info);
     }

@@ -54,6 +54,19 @@ export async function updateFeed(options: UpdateOptions): Promise<FeedState> {
   return await verifyFeed(options, fetcher);
 }
 
+/**
+ * Opens the cached feed without any network: by what was verified before where that still counts, else verified again
+ * (see cachedFeed). Only for showing what is known: expired metadata is accepted. Throws FEED_NOT_CACHED and the errors
+ * of updateFeed.
+ */
+export async function openCachedFeed(options: FeedOptions): Promise<FeedState> {
+  const known = await knownFeed(options);
+  const state = known && (await openKnown(known, options));
+  if (state) return state;
+  const { cachedFeed } = await import('./client.js');
+  return await cachedFeed({ ...options, allowExpired: true });
+}
+
 /** A feed of which everything in the cache was verified, and that verdict still counts. */
 interface KnownFeed {
   readonly base: URL;
@@ -65,7 +78,7 @@ interface KnownFeed {
 }
 
 /** Throws USAGE, UNSAFE_MODE (R10). */
-async function knownFeed(options: UpdateOptions): Promise<KnownFeed | undefined> {
+async function knownFeed(options: FeedOptions): Promise<KnownFeed | undefined> {
   const prefix = feedPrefix(options.prefix);
   const server = serverUrl(options.server);
   const keys = await readKeyFiles(options.keyDirectory);
@@ -112,8 +125,8 @@ async function isRootMissing(url: string, fetcher: FeedFetcher): Promise<boolean
 /** Undefined when it takes a verification: for a patchset that was not chosen before, or a damaged cache. */
 async function openKnown(
   { base, prefix, cache, stored, verdict }: KnownFeed,
-  { select }: UpdateOptions,
-  fetcher: FeedFetcher,
+  { select }: FeedOptions,
+  fetcher?: FeedFetcher,
 ): Promise<FeedState | undefined> {
   const signing = { isKnown: true };
   const expires = new Date(verdict.expires);
@@ -127,7 +140,10 @@ async function openKnown(
         : Promise.reject(new KcareError('PATCHSET_UNSIGNED', 'This signature was not verified yet.'));
     };
     const targets = listedTargets(stored.targets);
-    return await openState({ base, prefix, cache, targets, expires, fetcher, select, signerOf });
+    return await openState({
+      ...{ base, prefix, cache, targets, expires, select, signerOf },
+      ...(fetcher && { fetcher }),
+    });
   } catch (error) {
     if (!signing.isKnown) return undefined;
     throw error;

@@ -80,7 +80,8 @@ function examine(pid: number, options: DiscoverOptions): HostProcess | undefined
   return { pid, comm: commandOf(pid), executable, objects, ...(blacklisted && { blacklisted }) };
 }
 
-function executableOf(pid: number): string {
+/** Path of the program in its own mount namespace, also when its file was deleted; "" when the process is gone. */
+export function executableOf(pid: number): string {
   return orElse('', () => readProcessLink(pid, 'exe').replace(/ \(deleted\)$/, ''));
 }
 

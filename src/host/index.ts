@@ -1,6 +1,19 @@
 // All processes of the host: discovery, blacklist, and runs over many processes.
 export { Blacklist, type BlacklistProblem, type BlacklistRule } from './blacklist.js';
 export {
+  coverageJudge,
+  coverageStates,
+  countStates,
+  surveyCoverage,
+  type CoverageOptions,
+  type CoverageState,
+  type KnownPatch,
+  type KnownPatches,
+  type ProcessCoverage,
+} from './coverage.js';
+export {
+  commandOf,
+  executableOf,
   discover,
   type Discovery,
   type DiscoverOptions,
@@ -16,5 +29,6 @@ export {
   type Progress,
   type Summary,
 } from './outcome.js';
+export { readOutcomes, recordOutcomes, type OutcomeRecord } from './outcome-records.js';
 export { compilePosixExpression } from './posix-expression.js';
 export { infoAll, unloadAll, updateAll, type PatchedProcess, type RunOptions } from './update.js';

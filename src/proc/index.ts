@@ -4,7 +4,7 @@ export { processFailure, systemCode } from './failure.js';
 export { readHeapStart } from './heap.js';
 export { readMaps, parseMaps, type Mapping } from './maps.js';
 export { readStatus, parseStatus, type ProcessStatus } from './status.js';
-export { listProcesses, listThreads, readStartTime } from './processes.js';
+export { listProcesses, listThreads, readStartDate, readStartTime } from './processes.js';
 export { memoryDirectory, readCommand, readProcessLink } from './files.js';
 export { ProcessMemory } from './memory.js';
 export { mappedObjects, type MappedObject } from './objects.js';

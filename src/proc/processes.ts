@@ -1,5 +1,5 @@
 // Which processes and threads there are.
-import { readdirSync } from 'node:fs';
+import { readFileSync, readdirSync } from 'node:fs';
 import { processFailure } from './failure.js';
 import { readProcessFile } from './files.js';
 import { KcareError } from '../base/errors.js';
@@ -26,6 +26,16 @@ export function listThreads(pid: number): number[] {
 /** Clock ticks from boot to the start of the process: pid and start time together name a process for good. Throws TARGET_GONE. */
 export function readStartTime(pid: number): bigint {
   return BigInt(statFields(pid)[19] ?? '0');
+}
+
+/** Clock ticks a second in what /proc shows, on every architecture of Linux that kcare knows (USER_HZ). */
+const ticksPerSecond = 100;
+
+/** When a process started, by the clock of this host; off by some 10 ms, and by what the clock was set since. Throws TARGET_GONE. */
+export function readStartDate(pid: number): Date {
+  const [uptime = '0'] = readFileSync('/proc/uptime', 'utf8').split(' ');
+  const ageMs = Number(uptime) * 1000 - (Number(readStartTime(pid)) / ticksPerSecond) * 1000;
+  return new Date(Date.now() - Math.max(0, ageMs));
 }
 
 function numericEntries(directory: string): number[] {

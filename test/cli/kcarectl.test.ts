@@ -49,7 +49,14 @@ describe('--lib-update, --lib-info, --lib-patch-info, --lib-unload', () => {
       state: 'active',
     };
     expect(JSON.parse((await host.kcarectl('--lib-info', ...pids)).stdout)).toEqual({
-      result: [first, second].map(({ pid }) => ({ pid, comm: 'target', objects: [object] })),
+      result: [first, second].map(({ pid }) => ({
+        pid,
+        comm: 'target',
+        objects: [object],
+        state: 'patched',
+      })),
+      states: { patched: 2, pending: 0, excluded: 0, unpatchable: 0, 'not-needed': 0 },
+      patchset: object.patchset,
     });
     expect(JSON.parse((await host.kcarectl('--lib-patch-info', '--pid', String(first.pid))).stdout)).toEqual({
       result: [
@@ -76,7 +83,24 @@ describe('--lib-update, --lib-info, --lib-patch-info, --lib-unload', () => {
       stderr: '',
     });
     expect(await world.answer(first)).toBe('answer 42');
-    expect(JSON.parse((await host.kcarectl('--lib-info', ...pids)).stdout)).toEqual({ result: [] });
+    const unpatched = {
+      objects: [],
+      state: 'pending',
+      missing: [{ name: 'libanswers.so', buildid: buildId, patchlvl: 1 }],
+      reason: expect.stringMatching(/^Its patches were taken out at 2\d{3}-/) as string,
+      since: expect.stringMatching(/^2\d{3}-/) as string,
+    };
+    expect(JSON.parse((await host.kcarectl('--lib-info', ...pids)).stdout)).toMatchObject({
+      result: [unpatched, unpatched],
+      states: { patched: 0, pending: 2 },
+    });
+    // Without a feed nothing is known of processes that are not patched.
+    const stranger = await runKcarectl('/nonexistent', ['--lib-info', ...pids]);
+    expect(JSON.parse(stranger.stdout)).toMatchObject({
+      result: [],
+      patchset: null,
+      problem: { code: 'FEED_NOT_CACHED' },
+    });
     expect((await host.kcarectl('--lib-unload', ...pids)).stdout).toBe(
       'No process is patched.\nUserspace patches are unloaded.\n',
     );
@@ -100,8 +124,18 @@ describe('--lib-update, --lib-info, --lib-patch-info, --lib-unload', () => {
     );
     expect(stdout).toMatch(/This was a dry run: nothing has been changed\.\n$/);
     expect(await world.answer(target)).toBe('answer 42');
-    expect(JSON.parse((await host.kcarectl('--lib-info', '--pid', pidsOf(target))).stdout)).toEqual({
-      result: [],
+    const info = await host.kcarectl('--lib-info', '--pid', pidsOf(target, excluded));
+    expect(JSON.parse(info.stdout)).toMatchObject({
+      result: [
+        { pid: target.pid, objects: [], state: 'pending' },
+        {
+          pid: excluded.pid,
+          objects: [],
+          state: 'excluded',
+          rule: { text: 'filename:gdb', reason: 'debugger' },
+        },
+      ],
+      states: { patched: 0, pending: 1, excluded: 1 },
     });
   });
 
@@ -129,6 +163,19 @@ describe('--lib-update, --lib-info, --lib-patch-info, --lib-unload', () => {
       processes: [
         { pid: blocked.pid, result: 'busy', objects: [], error: { code: 'TARGET_BUSY' } },
         { pid: free.pid, result: 'unchanged' },
+      ].sort((left, right) => left.pid - right.pid),
+    });
+    const info = await busyHost.kcarectl('--lib-info', '--pid', pidsOf(blocked, free));
+    expect(JSON.parse(info.stdout)).toMatchObject({
+      result: [
+        {
+          pid: blocked.pid,
+          objects: [],
+          state: 'pending',
+          code: 'TARGET_BUSY',
+          reason: expect.stringContaining('wait_inside') as string,
+        },
+        { pid: free.pid, state: 'patched' },
       ].sort((left, right) => left.pid - right.pid),
     });
     expect((await busyHost.kcarectl('--lib-unload', '--pid', pidsOf(blocked, free))).exitCode).toBe(0);
