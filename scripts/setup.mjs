@@ -17,6 +17,7 @@ const extraPackages = {
   '--test': [
     ...['gnupg', 'clang', 'cmake', 'meson', 'autoconf', 'automake', 'libtool', 'gdb'],
     ...['gawk', 'bison', 'gettext', 'python3'],
+    ...['qemu-system-x86', 'busybox-static', 'lz4', 'xz-utils', 'libelf1', 'sparse'],
   ],
   '--lint': ['clang-format', 'clang-tidy'],
 };

@@ -141,6 +141,12 @@ export class PrivateApt {
     return { source: pick(source, true), binary: pick(binary, false) };
   }
 
+  /** The records that the archives hold of the binary package `name`, one for each version, as apt-cache prints them. */
+  async records(name: string): Promise<string[]> {
+    const output = await run('apt-cache', [...this.options, 'show', name]);
+    return output.split(/\n\n+/).filter((record) => record.startsWith('Package:'));
+  }
+
   /** Downloads `name=version` as a .deb into `directory`. */
   async downloadBinary(name: string, version: string, directory: string): Promise<void> {
     await run('apt-get', [...this.options, '-q', 'download', `${name}=${version}`], { directory });
