@@ -16,7 +16,7 @@ const debianPackages = ['build-essential', 'libssl-dev', 'openssl', 'ca-certific
 const extraPackages = {
   '--test': [
     ...['gnupg', 'clang', 'cmake', 'meson', 'autoconf', 'automake', 'libtool', 'gdb'],
-    ...['gawk', 'bison', 'gettext', 'python3'],
+    ...['gawk', 'bison', 'gettext', 'python3', 'auditd'],
     ...['qemu-system-x86', 'busybox-static', 'lz4', 'xz-utils', 'libelf1', 'sparse'],
   ],
   '--lint': ['clang-format', 'clang-tidy'],

@@ -1,6 +1,22 @@
 // What kcarectl does, without its terminal.
 export { openAgent, openBlacklist, readSettings, type Agent, type Settings } from './agent.js';
 export { configKeys, parseConfig, patchTypes, type AgentConfig, type UserspacePatchType } from './config.js';
+export { libAutoUpdate, type AutoUpdate, type AutoUpdateOptions } from './auto-update.js';
+export { testBlacklist, type BlacklistAnswer } from './blacklist-test.js';
+export {
+  initCron,
+  removeCron,
+  showCron,
+  type CronChange,
+  type CronJob,
+  type JobKind,
+} from './libcare-cron.js';
+export { disableLibcare, enableLibcare, type ServiceChange, type ServiceStep } from './libcare-service.js';
+export { isLibcareEnabled, requireLibcare } from './libcare-state.js';
+export { refreshFeed, type SourceOptions } from './patch-source.js';
+export { patchsetSelection, type UpdateMode } from './selection.js';
+export { isSystemdRunning, systemctl } from './systemd.js';
+export { findHooks, hookDirectory, runUpdateHooks, type UpdateEvent } from './update-hooks.js';
 export { cachedFeedOf, knownPatches, libraryCoverage, type LibraryCoverage } from './known-patches.js';
 export {
   infoExitCode,

@@ -10,6 +10,7 @@ import {
   type UnreadableProcess,
 } from '../host/index.js';
 import { openBlacklist, readSettings, type Settings } from './agent.js';
+import { isLibcareEnabled } from './libcare-state.js';
 import { patchsetSelection } from './selection.js';
 
 export interface LibraryCoverage {
@@ -32,7 +33,10 @@ export async function libraryCoverage(
   const known = feed && knownPatches(feed);
   const { blacklist, warnings } = await openBlacklist(settings.paths);
   const outcomes = await readOutcomes(settings.paths.outcomes);
-  const survey = surveyCoverage({ pids, known, blacklist, outcomes });
+  const heldBack = (await isLibcareEnabled(settings.paths))
+    ? undefined
+    : 'LibCare is turned off on this host.';
+  const survey = surveyCoverage({ pids, known, blacklist, outcomes, heldBack });
   return { ...survey, known, problem, warnings: [...settings.warnings, ...warnings] };
 }
 
@@ -63,6 +67,7 @@ export async function cachedFeedOf({ paths, config }: Settings): Promise<{
       server: config.patchServer,
       cacheDirectory: paths.cache,
       keyDirectory: paths.keys,
+      allowExpired: true,
       select: patchsetSelection(config, now),
       ...(config.prefix !== undefined && { prefix: config.prefix }),
     });

@@ -1,33 +1,38 @@
 // --lib-update and --lib-unload: the feed, the blacklist and all processes brought together under one lock.
 import { dirname } from 'node:path';
-import { asKcareError, KcareError, namingFullDisk } from '../base/errors.js';
-import type { PatchToApply } from '../engine/index.js';
-import type { FeedState, KeyDescription } from '../feed/index.js';
+import { asKcareError, KcareError } from '../base/errors.js';
+import { inspect, type PatchToApply } from '../engine/index.js';
+import type { Patch } from '../patchfile/index.js';
+import type { KeyDescription } from '../feed/index.js';
 import { safeDirectory } from '../base/safe-files.js';
 import {
   discover,
   exitCodeOf,
+  isLeftBehind,
   recordOutcomes,
+  summarise,
+  type Discovery,
   unloadAll,
   updateAll,
-  type Discovery,
   type ProcessOutcome,
   type Progress,
 } from '../host/index.js';
-import { readPatch } from '../patchfile/index.js';
 import { openBlacklist, type Agent } from './agent.js';
 import { untilSignalled } from './end-signals.js';
+import { requireLibcare } from './libcare-state.js';
 import { withLock } from './lock.js';
-import { patchsetSelection } from './selection.js';
-import { userAgent } from './version.js';
+import { runUpdateHooks } from './update-hooks.js';
+import { choosePatches, type SourceOptions } from './patch-source.js';
 
-export interface LibraryOptions {
+export interface LibraryOptions extends SourceOptions {
   /** Only these processes; absent = all. */
   readonly pids?: readonly number[] | undefined;
   /** Time for processes that are busy, and for another kcarectl to end, milliseconds. */
   readonly waitMs: number;
   readonly dryRun: boolean;
   readonly onProgress?: Progress | undefined;
+  /** As the user named it, for the log and for those who wait; default --lib-update. */
+  readonly command?: string | undefined;
 }
 
 export interface LibraryResult {
@@ -41,7 +46,6 @@ export interface LibraryResult {
 
 /** Other runs get at least this long to end, milliseconds. */
 const shortestLockWaitMs = 30_000;
-const feedTimeoutMs = 30_000;
 
 /**
  * Fetches the newest patchset that the config allows and applies it to every process that runs an object it patches.
@@ -50,22 +54,24 @@ const feedTimeoutMs = 30_000;
  */
 export async function libUpdate(agent: Agent, options: LibraryOptions): Promise<LibraryResult> {
   requireRights(options);
-  return await locked(agent, '--lib-update', options, async () => {
-    const { cache } = agent.paths;
-    const feed = await namingFullDisk(cache, () => refreshFeed(agent));
+  await requireLibcare(agent.paths);
+  return await locked(agent, options.command ?? '--lib-update', options, async () => {
     const { blacklist, warnings } = await openBlacklist(agent.paths);
-    const patched = new Set(feed.patches.map(({ buildId }) => buildId));
-    const wanted = (buildId: string): boolean => patched.has(buildId);
-    const discovery = discover({ pids: options.pids, blacklist, wanted });
-    const patches = await namingFullDisk(cache, () => fetchPatches(feed, discovery));
+    const chosen = await choosePatches(agent, options, (wanted) =>
+      discover({ pids: options.pids, blacklist, wanted }),
+    );
+    const { patchset, discovery, patches } = chosen;
     const run = { ...options, intentDirectory: agent.paths.intents };
+    const isWork = !options.dryRun && hasWork(discovery, patches);
+    if (isWork) await beforeUpdate(agent, patchset);
     const processes = await untilSignalled((ending) => updateAll(discovery, patches, { ...run, ending }));
-    await noteOutcomes(agent, options, processes, { patchset: feed.patchset ?? '' });
+    const hookWarnings = isWork ? await afterUpdate(agent, patchset, processes) : [];
+    await noteOutcomes(agent, options, processes, { patchset: patchset ?? '' });
     return {
       dryRun: options.dryRun,
-      patchset: feed.patchset,
+      patchset,
       processes,
-      warnings,
+      warnings: [...warnings, ...chosen.warnings, ...hookWarnings],
       exitCode: exitCodeOf(processes),
     };
   });
@@ -86,6 +92,60 @@ export async function libUnload(agent: Agent, options: LibraryOptions): Promise<
       exitCode: exitCodeOf(processes),
     };
   });
+}
+
+/** Hooks are for updates that change something: a process that this run concerns lacks a patch. */
+function hasWork(discovery: Discovery, patches: ReadonlyMap<string, PatchToApply>): boolean {
+  return discovery.processes.some(({ pid, objects, blacklisted }) => {
+    if (blacklisted) return false;
+    const wanted = objects.flatMap(({ buildId }) => patches.get(buildId)?.patch ?? []);
+    return wanted.length > 0 && lacksOne(pid, wanted);
+  });
+}
+
+function lacksOne(pid: number, wanted: readonly Patch[]): boolean {
+  let images: ReturnType<typeof inspect>;
+  try {
+    images = inspect(pid);
+  } catch {
+    // The update says what is wrong with this process.
+    return true;
+  }
+  return wanted.some(
+    ({ buildId, metadata }) =>
+      !images.some(
+        (image) => image.buildId === buildId && image.state === 'active' && image.level === metadata.level,
+      ),
+  );
+}
+
+async function beforeUpdate({ paths }: Agent, patchset: string | undefined): Promise<void> {
+  const environment = { KCARE_ROOT: paths.root, KCARE_PATCHSET: patchset ?? '' };
+  await runUpdateHooks(paths, 'before-update', { environment });
+}
+
+/** The processes are patched, whatever a program says afterwards: that is a warning (R6). */
+async function afterUpdate(
+  { paths }: Agent,
+  patchset: string | undefined,
+  processes: readonly ProcessOutcome[],
+): Promise<string[]> {
+  const { applied, upgraded } = summarise(processes);
+  const environment = {
+    KCARE_ROOT: paths.root,
+    KCARE_PATCHSET: patchset ?? '',
+    KCARE_EXIT_STATUS: `${exitCodeOf(processes)}`,
+    KCARE_APPLIED: `${applied}`,
+    KCARE_UPGRADED: `${upgraded}`,
+    KCARE_LEFT: `${processes.filter(isLeftBehind).length}`,
+  };
+  try {
+    await runUpdateHooks(paths, 'after-update', { environment });
+    return [];
+  } catch (thrown) {
+    if (!(thrown instanceof KcareError)) throw thrown;
+    return [thrown.message];
+  }
 }
 
 /** What --lib-info says of processes that were left behind. A note that cannot be written never stops a run. */
@@ -181,50 +241,4 @@ function writeToLog({ logger }: Agent, command: string, result: LibraryResult): 
   }
   const { dryRun, patchset, exitCode } = result;
   logger.info({ command, dryRun, patchset, processes: result.processes.length, exitCode }, 'finished');
-}
-
-async function refreshFeed({ paths, config }: Agent): Promise<FeedState> {
-  if (config.patchServer === undefined) {
-    throw new KcareError(
-      'CONFIG_INVALID',
-      `PATCH_SERVER is not set in ${paths.config}, so there is nowhere to get patches from.`,
-    );
-  }
-  // Not by the layer's index: an unchanged feed needs neither OpenPGP nor The Update Framework.
-  const { updateFeed } = await import('../feed/update.js');
-  return await updateFeed({
-    server: config.patchServer,
-    cacheDirectory: paths.cache,
-    keyDirectory: paths.keys,
-    select: patchsetSelection(config, new Date()),
-    proxy: {
-      ...(config.httpProxy !== undefined && { http: config.httpProxy }),
-      ...(config.httpsProxy !== undefined && { https: config.httpsProxy }),
-    },
-    timeoutMs: feedTimeoutMs,
-    userAgent: userAgent(),
-    ...(config.prefix !== undefined && { prefix: config.prefix }),
-  });
-}
-
-/** The patches for the objects in use, by build-id. One that cannot be fetched or read stops the run before any process is touched. */
-async function fetchPatches(feed: FeedState, discovery: Discovery): Promise<Map<string, PatchToApply>> {
-  const buildIds = discovery.processes.flatMap(({ objects }) => objects.map(({ buildId }) => buildId));
-  const patches = new Map<string, PatchToApply>();
-  for (const buildId of new Set(buildIds)) {
-    // R4: patchFor returns only bytes whose signatures hold.
-    const file = await feed.patchFor(buildId);
-    if (!file) continue;
-    const patch = readPatch(file.bytes);
-    // R3
-    if (patch.buildId !== buildId) {
-      throw new KcareError(
-        'BUILD_ID_MISMATCH',
-        `The feed's patch for ${buildId} is made for ${patch.buildId}.`,
-        { buildId },
-      );
-    }
-    patches.set(buildId, { patch, patchset: file.patchset, sha256: file.sha256 });
-  }
-  return patches;
 }

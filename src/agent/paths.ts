@@ -6,6 +6,10 @@ import { packageRoot } from '../base/package-root.js';
 export interface AgentPaths {
   readonly root: string;
   readonly config: string;
+  /** Whether LibCare is on (libcare-state.ts). */
+  readonly libcareState: string;
+  /** Programs that run before and after an update (update-hooks.ts). */
+  readonly hooks: string;
   /** Trusted OpenPGP keys. */
   readonly keys: string;
   /** The verified feed. */
@@ -28,6 +32,8 @@ export function agentPaths(root: string): AgentPaths {
   return {
     root: full,
     config: join(full, 'etc/sysconfig/kcare/kcare.conf'),
+    libcareState: join(full, 'etc/sysconfig/kcare/libcare.state'),
+    hooks: join(full, 'etc/sysconfig/kcare/hooks'),
     keys: join(full, 'etc/sysconfig/kcare/keys'),
     cache: join(full, 'var/cache/kcare'),
     blacklists: [

@@ -161,6 +161,21 @@ export const errorTable = {
     http: 400,
     hint: 'Correct the file; kcarectl --help lists the keys, docs/configuration.md their values.',
   },
+  HOOK_FAILED: {
+    exit: refused,
+    http: 409,
+    hint: 'Mend or remove the program in /etc/sysconfig/kcare/hooks; docs/update-hooks.md says what it is given.',
+  },
+  LIBCARE_DISABLED: {
+    exit: refused,
+    http: 409,
+    hint: 'Turn LibCare on with kcarectl --enable-libcare, then run the command again.',
+  },
+  FILE_FOREIGN: {
+    exit: refused,
+    http: 409,
+    hint: 'Move the file away, then run the command again.',
+  },
   LOCK_HELD: {
     exit: failed,
     http: 423,

@@ -43,6 +43,11 @@ export async function readSafeFile(path: string, secret = false): Promise<Buffer
   return await readFile(path);
 }
 
+/** A program of a safe directory that is to be run: the rules of {@link readSafeFile} (R10). Throws UNSAFE_MODE. */
+export async function checkSafeProgram(path: string): Promise<void> {
+  await checkSafe(path, 'file');
+}
+
 async function checkSafe(path: string, kind: 'file' | 'directory', secret = false): Promise<void> {
   const status = await lstat(path);
   if (kind === 'file' ? !status.isFile() : !status.isDirectory())

@@ -7,6 +7,10 @@ const sections: readonly (readonly [string, string])[] = [
     'FILES',
     `/etc/sysconfig/kcare/kcare.conf
   Configuration, KEY=value lines: PATCH_SERVER, PREFIX, STICKY_PATCH, STICKY_PATCHSET, UPDATE_DELAY, USERSPACE_PATCHES, HTTP_PROXY, HTTPS_PROXY and others.
+/etc/sysconfig/kcare/libcare.state
+  Whether LibCare is on.
+/etc/sysconfig/kcare/hooks/before-update.d/, after-update.d/
+  Programs that run before and after an update that changes processes. One that fails before keeps the update from being done.
 /etc/sysconfig/kcare/keys/
   Trusted OpenPGP keys.
 /var/cache/kcare/
@@ -80,6 +84,10 @@ export function formatHelp(command: Command, helper: Help): string {
 
 const synopsis = `kcarectl --lib-update [--dry-run] [--wait SECONDS] [--pid PID...]
 kcarectl --lib-unload [--dry-run] [--wait SECONDS] [--pid PID...]
+kcarectl --lib-auto-update [--jitter SECONDS | --no-jitter] [--dry-run]
+kcarectl --lib-smart-update [--dry-run]
+kcarectl --enable-libcare | --disable-libcare
+kcarectl --blacklist-test PID|PATH
 kcarectl --lib-info | --lib-patch-info [--pid PID...]
 kcarectl --lib-symbols PID [--output DIR]
 kcarectl --userspace-update [PATCHES]

@@ -3,8 +3,15 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { patchTypes, type UserspacePatchType } from '../agent/index.js';
 import { KcareError } from '../base/errors.js';
 import { formatHelp } from './kcarectl-help.js';
+import {
+  addPolicyOptions,
+  policyActionNames,
+  policyActions,
+  type PolicyAction,
+  type PolicyOptions,
+} from './policy-options.js';
 
-export interface KcarectlOptions {
+export interface KcarectlOptions extends PolicyOptions {
   readonly libUpdate?: true;
   readonly libInfo?: true;
   readonly libPatchInfo?: true;
@@ -25,6 +32,7 @@ export interface KcarectlOptions {
 
 export type KcarectlAction =
   | { readonly kind: 'update'; readonly types: readonly UserspacePatchType[] | 'configured' }
+  | { readonly kind: 'policy'; readonly policy: PolicyAction }
   | { readonly kind: 'unload' | 'info' | 'patch-info' }
   | { readonly kind: 'symbols'; readonly pid: number; readonly directory: string }
   | { readonly kind: 'import-key'; readonly path: string }
@@ -36,7 +44,7 @@ const defaultWaitSeconds = 5;
 const longestWaitSeconds = 24 * 3600;
 
 export function kcarectlProgram(version: string): Command {
-  return new Command('kcarectl')
+  return addPolicyOptions(new Command('kcarectl'))
     .argument('[words...]')
     .option(
       '--lib-update',
@@ -94,16 +102,23 @@ export function parseAction(options: KcarectlOptions, words: readonly string[]):
   if (action === undefined || actions.length > 1) {
     throw new KcareError(
       'USAGE',
-      'Give exactly one of --lib-update, --lib-info, --lib-patch-info, --lib-unload, --lib-symbols, --userspace-update, --import-key, patch, unpatch, info.',
+      `Give exactly one of --lib-update, --lib-info, --lib-patch-info, --lib-unload, --lib-symbols, --userspace-update, --import-key, ${policyActionNames.join(', ')}, patch, unpatch, info.`,
     );
   }
-  if (options.dryRun === true && !['update', 'unload', 'patch', 'unpatch'].includes(action.kind)) {
+  if (options.dryRun === true && !changesProcesses(action)) {
     throw new KcareError(
       'USAGE',
-      '--dry-run goes with --lib-update, --userspace-update, --lib-unload, patch and unpatch.',
+      '--dry-run goes with --lib-update, --lib-smart-update, --lib-auto-update, --userspace-update, --lib-unload, patch and unpatch.',
     );
   }
+  if (options.jitter !== undefined && !(action.kind === 'policy' && action.policy.kind === 'auto-update'))
+    throw new KcareError('USAGE', '--jitter and --no-jitter go with --lib-auto-update.');
   return action;
+}
+
+function changesProcesses(action: KcarectlAction): boolean {
+  const kind = action.kind === 'policy' ? action.policy.kind : action.kind;
+  return ['update', 'unload', 'patch', 'unpatch', 'smart-update', 'auto-update'].includes(kind);
 }
 
 function chosenActions(options: KcarectlOptions): KcarectlAction[] {
@@ -116,6 +131,7 @@ function chosenActions(options: KcarectlOptions): KcarectlAction[] {
   if (options.libPatchInfo) actions.push({ kind: 'patch-info' });
   if (options.libSymbols !== undefined)
     actions.push({ kind: 'symbols', pid: options.libSymbols, directory: options.output });
+  for (const policy of policyActions(options)) actions.push({ kind: 'policy', policy });
   if (options.importKey !== undefined) actions.push({ kind: 'import-key', path: options.importKey });
   return actions;
 }

@@ -26,6 +26,7 @@ import {
 import { libraryJson } from './library-json.js';
 import { libraryText, type LibraryCommand } from './library-text.js';
 import { patchListText } from './patch-list-text.js';
+import { runPolicy } from './policy-commands.js';
 import { printJson, printLine, printWarnings } from './print.js';
 import { progressLine } from './progress.js';
 import { exitCodeOf } from './run-program.js';
@@ -50,6 +51,14 @@ async function run(action: KcarectlAction, options: KcarectlOptions): Promise<nu
       return await runImportKey(action.path, options);
     case 'update':
       return await runUpdate(action.types, options);
+    case 'policy': {
+      const { policy } = action;
+      if (policy.kind !== 'smart-update')
+        return await runPolicy(policy, { ...options, library: libraryOptions(options) });
+      const agent = await openAgent(options.root);
+      const smart = { command: '--lib-smart-update', source: 'policy', mode: 'auto' } as const;
+      return await runLibrary('update', options, (library) => libUpdate(agent, { ...library, ...smart }));
+    }
     case 'unload': {
       const agent = await openAgent(options.root);
       return await runLibrary('unload', options, (library) => libUnload(agent, library));
@@ -116,12 +125,7 @@ async function runLibrary(
 ): Promise<number> {
   const progress = progressLine(command === 'update' ? 'Patching' : 'Unpatching');
   try {
-    const result = await action({
-      pids: options.pid,
-      waitMs: options.wait * 1000,
-      dryRun: options.dryRun === true,
-      onProgress: progress.show,
-    });
+    const result = await action({ ...libraryOptions(options), onProgress: progress.show });
     progress.clear();
     if (options.json) {
       printJson(libraryJson(result));
@@ -133,6 +137,10 @@ async function runLibrary(
   } finally {
     progress.clear();
   }
+}
+
+function libraryOptions({ pid, wait, dryRun }: KcarectlOptions): LibraryOptions {
+  return { pids: pid, waitMs: wait * 1000, dryRun: dryRun === true };
 }
 
 process.exitCode = await exitCodeOf('kcarectl', async () => {

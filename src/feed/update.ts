@@ -56,15 +56,17 @@ export async function updateFeed(options: UpdateOptions): Promise<FeedState> {
 
 /**
  * Opens the cached feed without any network: by what was verified before where that still counts, else verified again
- * (see cachedFeed). Only for showing what is known: expired metadata is accepted. Throws FEED_NOT_CACHED and the errors
- * of updateFeed.
+ * (see cachedFeed). Throws FEED_NOT_CACHED, FEED_EXPIRED (unless `allowExpired`, which is for showing what is known) and
+ * the errors of updateFeed.
  */
-export async function openCachedFeed(options: FeedOptions): Promise<FeedState> {
+export async function openCachedFeed(
+  options: FeedOptions & { readonly allowExpired: boolean },
+): Promise<FeedState> {
   const known = await knownFeed(options);
   const state = known && (await openKnown(known, options));
   if (state) return state;
   const { cachedFeed } = await import('./client.js');
-  return await cachedFeed({ ...options, allowExpired: true });
+  return await cachedFeed(options);
 }
 
 /** A feed of which everything in the cache was verified, and that verdict still counts. */
