@@ -3,6 +3,7 @@
 #include "engine_error.h"
 #include "function_call.h"
 #include "memory_sharers.h"
+#include "memory_survey.h"
 #include "ptrace_requests.h"
 #include "remote_call.h"
 #include "tracer_thread.h"
@@ -389,6 +390,20 @@ Napi::Value find_memory_sharer(const Napi::CallbackInfo& info) {
   });
 }
 
+/// findPointer(pid, search)
+Napi::Value find_pointer(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    const kcare::SearchRequest search = to_search_request(info[1].As<Napi::Object>());
+    kcare::SurveyRequest request;
+    request.pointer_guard = search.pointer_guard;
+    request.pointers_into = search.unreferenced;
+    request.own = search.own;
+    const auto found = kcare::find_pointer(to_pid(info[0]), request, search.largest_search);
+    return found ? Napi::BigInt::New(env, found->as_int()) : env.Undefined();
+  });
+}
+
 /// ptraceRequests()
 Napi::Value ptrace_requests_made(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(kcare::ptrace_requests::made()));
@@ -399,6 +414,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("callFunction", Napi::Function::New(env, call_function, "callFunction"));
   exports.Set("commit", Napi::Function::New(env, commit, "commit"));
   exports.Set("ptraceRequests", Napi::Function::New(env, ptrace_requests_made, "ptraceRequests"));
+  exports.Set("findPointer", Napi::Function::New(env, find_pointer, "findPointer"));
   exports.Set("findMemorySharer", Napi::Function::New(env, find_memory_sharer, "findMemorySharer"));
   return exports;
 }

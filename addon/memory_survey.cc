@@ -1,6 +1,7 @@
 // Looks through all that a process wrote: for saved contexts, and for pointers into images.
 #include "memory_survey.h"
 
+#include "engine_error.h"
 #include "resident_pages.h"
 #include "saved_registers.h"
 
@@ -241,6 +242,22 @@ Survey survey_memory(pid_t pid, const TargetMemory& memory, const AddressMap& ma
                 surveyor.visit(start, words, count);
               });
   return surveyor.take();
+}
+
+std::optional<remote_ptr<>> find_pointer(pid_t pid, const SurveyRequest& request, std::uint64_t largest) {
+  try {
+    const AddressMap map = AddressMap::of_process(pid);
+    const TargetMemory memory(pid);
+    const std::vector<remote_range> pages = resident_pages(pid, map);
+    if (total_size(pages) > largest)
+      return std::nullopt;
+    const Survey survey = survey_memory(pid, memory, map, pages, request, [](remote_ptr<>) { return false; });
+    if (survey.pointers.empty())
+      return std::nullopt;
+    return survey.pointers.front().value;
+  } catch (const TargetGone&) {
+    return std::nullopt;
+  }
 }
 
 } // namespace kcare

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 namespace kcare {
@@ -45,6 +46,10 @@ using IsDead = std::function<bool(remote_ptr<>)>;
 Survey survey_memory(pid_t pid, const TargetMemory& memory, const AddressMap& map,
                      const std::vector<remote_range>& pages, const SurveyRequest& request,
                      const IsDead& is_dead);
+
+/// What the first word points to that leads into `request.pointers_into`, looked for without a stop; stacks
+/// count as a whole. Nothing when the process has written more than `largest` bytes, or is gone.
+std::optional<remote_ptr<>> find_pointer(pid_t pid, const SurveyRequest& request, std::uint64_t largest);
 
 /// A pointer as the C library of x86-64 mangles it (glibc, sysdeps/unix/sysv/linux/x86_64/pointer_guard.h).
 constexpr std::uint64_t demangled(std::uint64_t word, std::uint64_t guard) {

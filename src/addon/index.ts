@@ -1,9 +1,9 @@
 // Typed door to the native engine (addon/): validates in TypeScript, one C++ file marshals.
 import type { RemoteAddress } from '../base/address.js';
-import { hex } from '../base/address.js';
+import { hex, remoteAddress } from '../base/address.js';
 import { KcareError } from '../base/errors.js';
 import { fromNativeError, nativeModule } from './native.js';
-import type { CommitRequest, NativeEngine, RemoteCall } from './types.js';
+import type { CommitRequest, MemorySearch, NativeEngine, RemoteCall } from './types.js';
 
 export type * from './types.js';
 
@@ -49,8 +49,7 @@ function requireCommit(request: CommitRequest): void {
       replacement.length, `sizes of expected and new bytes at ${hex(address)} differ`);
   }
   for (const { start, end } of request.guarded) requireRange(start, end - start);
-  const { unreferenced = [], own = [] } = request.search ?? {};
-  for (const { start, end } of [...unreferenced, ...own]) requireRange(start, end - start);
+  if (request.search) requireSearch(request.search);
   if (request.held) {
     const { work, wait, record, signalReturn, stackDepth } = request.held;
     for (const address of [work, wait, record]) requireRange(address, 4);
@@ -62,6 +61,10 @@ function requireCommit(request: CommitRequest): void {
     requireWord(during);
     requireWord(after);
   }
+}
+
+function requireSearch({ unreferenced, own }: MemorySearch): void {
+  for (const { start, end } of [...unreferenced, ...own]) requireRange(start, end - start);
 }
 
 /** Runs `body`; what the engine throws comes out as KcareError. */
@@ -118,6 +121,13 @@ export const nativeEngine: NativeEngine = {
 
   ptraceRequests() {
     return nativeModule().ptraceRequests();
+  },
+
+  findPointer(pid, search) {
+    requirePid(pid);
+    requireSearch(search);
+    const found = translated(pid, () => nativeModule().findPointer(pid, search));
+    return found === undefined ? undefined : remoteAddress(found);
   },
 
   findMemorySharer(pid) {

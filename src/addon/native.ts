@@ -12,6 +12,7 @@ import type {
   FunctionCall,
   FunctionOptions,
   FunctionOutcome,
+  MemorySearch,
 } from './types.js';
 
 interface NativeCall {
@@ -39,6 +40,7 @@ interface NativeModule {
     choose: FunctionOptions['choose'],
   ): FunctionOutcome;
   commit(pid: number, request: CommitRequest): CommitOutcome;
+  findPointer(pid: number, search: MemorySearch): bigint | undefined;
   findMemorySharer(pid: number): number | undefined;
   ptraceRequests(): number;
 }

@@ -182,6 +182,11 @@ export interface NativeEngine {
    * waits, or made by clone(2) with CLONE_VM. A commit is busy as long as there is one, since it cannot stop it.
    */
   findMemorySharer(pid: number): number | undefined;
+  /**
+   * An address within `search.unreferenced` to which a word in the memory of the process points; undefined when there is
+   * none, or more memory than `search.largestSearch`. Stops nothing, so words of stacks count whether they are dead or not.
+   */
+  findPointer(pid: number, search: MemorySearch): RemoteAddress | undefined;
   /** How many ptrace(2) requests were made so far, for all targets together (R8). */
   ptraceRequests(): number;
   /** Stops all threads in two waves, checks, writes, resumes. All or nothing. */

@@ -1,5 +1,6 @@
 // What a commit has to search the memory of a target for, beside looking at its threads.
-import { remoteAddress } from '../base/address.js';
+import { nativeEngine } from '../addon/index.js';
+import { remoteAddress, type RemoteRange } from '../base/address.js';
 import type { MemorySearch } from '../addon/types.js';
 import { readAuxiliaryVector, type MappedObject } from '../proc/index.js';
 import { DynamicTables } from './dynamic-tables.js';
@@ -30,6 +31,21 @@ export function memorySearch(target: Target, absence: Absence): MemorySearch | u
   }
   if (!contexts && absence.unreferenced.length === 0) return undefined;
   return { contexts, ...absence, largestSearch, pointerGuard: readPointerGuard(target) };
+}
+
+/**
+ * Whether a word of the process's memory points into `range`, in which nothing is mapped yet: it is left from what was
+ * mapped there before. An image put there could not be told from one that the process still uses.
+ */
+export function isPointedInto(target: Target, range: RemoteRange): boolean {
+  const search = {
+    contexts: false,
+    pointerGuard: readPointerGuard(target),
+    unreferenced: [range],
+    own: [],
+    largestSearch,
+  };
+  return nativeEngine.findPointer(target.pid, search) !== undefined;
 }
 
 /** Whether some object can have coroutines by means of the C library. A statically linked program does not tell. */

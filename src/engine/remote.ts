@@ -15,6 +15,7 @@ import {
   type OccupiedRange,
 } from '../link/index.js';
 import { readHeapStart, readMaps, type MappedObject } from '../proc/index.js';
+import { isPointedInto } from './contexts.js';
 import type { Pauses } from './pauses.js';
 import type { Target } from './target.js';
 
@@ -38,8 +39,8 @@ export function mapImage(
   build: (address: RemoteAddress) => Image,
   pauses: Pauses,
 ): ImageHeader {
-  for (const address of chooseGaps(occupied(target.pid), object, layout.size).slice(0, mostGapsTried)) {
-    const image = build(address);
+  for (const image of imagesInGaps(target, object, layout, build)) {
+    const { address } = image.header;
     const [mapped = -1n, protectionResult = 0n] = mapRange(target, image, pauses);
     if (mapped === BigInt(-constants.errno.EEXIST)) continue;
     if (mapped < 0n) throw cannotMap(target.pid, mapped);
@@ -57,6 +58,25 @@ export function mapImage(
     unmapRange(target, remoteAddress(mapped), layout.size, pauses);
   }
   throw new KcareError('NO_GAP', `process ${target.pid} has no free range near ${object.name}`);
+}
+
+/** Images for the gaps, in the order in which they are tried: gaps that the process knows from earlier come last. */
+function* imagesInGaps(
+  target: Target,
+  object: MappedObject,
+  layout: Layout,
+  build: (address: RemoteAddress) => Image,
+): Generator<Image> {
+  const known: Image[] = [];
+  for (const start of chooseGaps(occupied(target.pid), object, layout.size).slice(0, mostGapsTried)) {
+    const image = build(start);
+    const content = advance(start, headerBytes(image.constant));
+    const isKnown =
+      image.header.escapes && isPointedInto(target, { start: content, end: advance(start, layout.size) });
+    if (isKnown) known.push(image);
+    else yield image;
+  }
+  yield* known;
 }
 
 /** R2: until the header is written, the journal says what the mapping is. */

@@ -103,6 +103,21 @@ describe('a patch whose address the program keeps', () => {
     expect(readMappings(program.pid)).toEqual(before);
   });
 
+  it('is not put where the program remembers something of its own that is gone', async () => {
+    const program = await start();
+    const before = readMappings(program.pid);
+    await apply(program.pid, [words(1, 'patched')], patient);
+    const [first] = inspect(program.pid);
+    await unload(program.pid, patient);
+    await ask(program, `edge ${((first?.address ?? 0n) + 0xff0n).toString(16)}`, /^edge/);
+    await apply(program.pid, [words(1, 'patched')], patient);
+    expect(inspect(program.pid)).toMatchObject([{ state: 'active' }]);
+    expect(inspect(program.pid)[0]?.address).not.toBe(first?.address);
+    const report = await unload(program.pid, patient);
+    expect({ result: report.result, kept: report.kept }).toEqual({ result: 'unloaded' });
+    expect(readMappings(program.pid)).toEqual(before);
+  });
+
   it('in a register only stays mapped after its unload, until the program forgets it', async () => {
     const program = await start();
     const before = readMappings(program.pid);
