@@ -1,6 +1,7 @@
 // What kcarectl does, without its terminal.
 export { openAgent, openBlacklist, readSettings, type Agent, type Settings } from './agent.js';
 export { configKeys, parseConfig, patchTypes, type AgentConfig, type UserspacePatchType } from './config.js';
+export { auditRules, packagedProgram } from './audit-rules.js';
 export { libAutoUpdate, type AutoUpdate, type AutoUpdateOptions } from './auto-update.js';
 export { testBlacklist, type BlacklistAnswer } from './blacklist-test.js';
 export {

@@ -88,6 +88,7 @@ kcarectl --lib-auto-update [--jitter SECONDS | --no-jitter] [--dry-run]
 kcarectl --lib-smart-update [--dry-run]
 kcarectl --enable-libcare | --disable-libcare
 kcarectl --blacklist-test PID|PATH
+kcarectl --audit-rules
 kcarectl --lib-info | --lib-patch-info [--pid PID...]
 kcarectl --lib-symbols PID [--output DIR]
 kcarectl --userspace-update [PATCHES]

@@ -1,5 +1,6 @@
 // What kcarectl prints for updates by policy, for turning LibCare on and off, and for the blacklist's answer.
 import {
+  auditRules,
   disableLibcare,
   enableLibcare,
   libAutoUpdate,
@@ -39,6 +40,12 @@ export async function runPolicy(
         serviceText(change).forEach(printLine);
       }
       return change.exitCode;
+    }
+    case 'audit-rules': {
+      const rules = auditRules();
+      if (run.json) printJson({ rules });
+      else process.stdout.write(rules);
+      return exitCodes.done;
     }
     case 'blacklist-test': {
       const answer = await testBlacklist(run.root, action.subject);

@@ -7,6 +7,7 @@ export interface PolicyOptions {
   readonly enableLibcare?: true;
   readonly disableLibcare?: true;
   readonly blacklistTest?: string;
+  readonly auditRules?: true;
   /** Seconds; false: none; undefined: the usual. */
   readonly jitter?: number | false;
 }
@@ -14,7 +15,7 @@ export interface PolicyOptions {
 export type PolicyAction =
   | { readonly kind: 'auto-update'; readonly jitter: number | undefined }
   | { readonly kind: 'smart-update' }
-  | { readonly kind: 'enable' | 'disable' }
+  | { readonly kind: 'enable' | 'disable' | 'audit-rules' }
   | { readonly kind: 'blacklist-test'; readonly subject: string };
 
 export const policyActionNames = [
@@ -23,6 +24,7 @@ export const policyActionNames = [
   '--enable-libcare',
   '--disable-libcare',
   '--blacklist-test',
+  '--audit-rules',
 ];
 
 /** Where nobody watches, such as in cron, seconds. */
@@ -56,6 +58,10 @@ export function addPolicyOptions(command: Command): Command {
     .option(
       '--blacklist-test <PID|PATH>',
       'Say which line of which blacklist forbids patching this process, or this program. Exit status 0: none, 2: one does.',
+    )
+    .option(
+      '--audit-rules',
+      'Print the rules that keep the ptrace calls of this kcarectl out of the audit log, and nobody else\u2019s: the contents of /etc/audit/rules.d/kernelcare.rules.',
     );
 }
 
@@ -68,6 +74,7 @@ export function policyActions(options: PolicyOptions): PolicyAction[] {
     ...(options.libSmartUpdate ? [{ kind: 'smart-update' } as const] : []),
     ...(options.enableLibcare ? [{ kind: 'enable' } as const] : []),
     ...(options.disableLibcare ? [{ kind: 'disable' } as const] : []),
+    ...(options.auditRules ? [{ kind: 'audit-rules' } as const] : []),
     ...(options.blacklistTest === undefined
       ? []
       : [{ kind: 'blacklist-test', subject: options.blacklistTest } as const]),
