@@ -6,6 +6,7 @@ import { build } from 'rolldown';
 const root = path.dirname(import.meta.dirname);
 const commands = {
   kcarectl: 'src/cli/kcarectl.js',
+  'kcare-uchecker': 'src/cli/kcare-uchecker.js',
   'endure-patcher': 'bench/endure-patcher.js',
 };
 

@@ -119,7 +119,8 @@ async function cachedFeed(settings: Settings, options: SourceOptions): Promise<F
   return await openCachedFeed({ ...feed, allowExpired: false });
 }
 
-function feedOptions({ paths, config }: Settings, { mode }: SourceOptions): FeedOptions {
+/** What feed the config names. Throws CONFIG_INVALID. */
+export function feedOptions({ paths, config }: Settings, { mode }: SourceOptions = {}): FeedOptions {
   if (config.patchServer === undefined) {
     throw new KcareError(
       'CONFIG_INVALID',

@@ -9,6 +9,10 @@ export const exitCodes = {
   nothingChanged: 3,
   /** kcarectl: some processes were left as they were; the output says which and why. */
   partial: 4,
+  /** kcare-uchecker: processes execute what is not up to date. */
+  outdated: 5,
+  /** kcare-check: this host cannot be patched. */
+  notCovered: 6,
   usage: 64,
 } as const;
 

@@ -35,10 +35,18 @@ const link = 'current';
 /** Opens the cache of one feed, making it when missing. Throws UNSAFE_MODE (R10). */
 export async function openCache(cacheDirectory: string, server: string, prefix: string): Promise<FeedCache> {
   const base = await safeDirectory(cacheDirectory);
-  const id = createHash('sha256').update(server).digest('hex').slice(0, 16);
-  const directory = await safeDirectory(join(base, `${prefix}-${id}`));
+  const directory = await safeDirectory(join(base, directoryName(server, prefix)));
   await safeDirectory(join(directory, 'targets'));
   return { directory };
+}
+
+/** Whether {@link openCache} would find something; makes nothing. */
+export function hasCache(cacheDirectory: string, server: string, prefix: string): boolean {
+  return existsSync(join(cacheDirectory, directoryName(server, prefix), link));
+}
+
+function directoryName(server: string, prefix: string): string {
+  return `${prefix}-${createHash('sha256').update(server).digest('hex').slice(0, 16)}`;
 }
 
 /** The metadata directory in force, or undefined for an empty cache. Throws UNSAFE_MODE. */
