@@ -1,48 +1,13 @@
 // Feeds through real proxies on loopback: absolute-form requests for http, CONNECT for https.
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { request } from 'node:http';
 import { createServer } from 'node:https';
-import { type AddressInfo, connect } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { startServer } from '../../src/server/index.js';
+import { proxy } from './forward-proxy.js';
 import { World, buildIdA, loopback, refusal } from './world.js';
-
-/** A forward proxy that writes down what it was asked for. */
-async function proxy(seen: string[]): Promise<string> {
-  return await loopback(
-    (incoming, answer) => {
-      seen.push(`${incoming.method ?? ''} ${incoming.url ?? ''}`);
-      if (!/^http:/.test(incoming.url ?? '')) {
-        answer.writeHead(400).end();
-        return;
-      }
-      const onward = request(
-        incoming.url ?? '',
-        { method: incoming.method, headers: incoming.headers },
-        (reply) => {
-          answer.writeHead(reply.statusCode ?? 502, reply.headers);
-          reply.pipe(answer);
-        },
-      );
-      onward.on('error', () => answer.writeHead(502).end());
-      onward.end();
-    },
-    (server) =>
-      server.on('connect', (incoming, socket) => {
-        seen.push(`CONNECT ${incoming.url ?? ''}`);
-        const [host = '', port = ''] = (incoming.url ?? '').split(':');
-        const onward = connect(Number(port), host, () => {
-          socket.write('HTTP/1.1 200 Connection established\r\n\r\n');
-          onward.pipe(socket).pipe(onward);
-        });
-        onward.on('error', () => socket.destroy());
-        socket.on('error', () => onward.destroy());
-        socket.on('close', () => onward.destroy());
-      }),
-  );
-}
 
 describe('a host behind a proxy', () => {
   it('reads a feed over http through it, in absolute form', async () => {
