@@ -18,6 +18,7 @@ const extraPackages = {
     ...['gnupg', 'clang', 'cmake', 'meson', 'autoconf', 'automake', 'libtool', 'gdb'],
     ...['gawk', 'bison', 'gettext', 'python3', 'auditd'],
     ...['qemu-system-x86', 'busybox-static', 'lz4', 'xz-utils', 'libelf1', 'sparse'],
+    ...['openscap-scanner', 'python3-prometheus-client'],
   ],
   '--lint': ['clang-format', 'clang-tidy'],
 };

@@ -185,6 +185,11 @@ export const errorTable = {
     http: 423,
     hint: 'Wait until the other kcarectl has ended, and run this one again.',
   },
+  UPLOAD_FAILED: {
+    exit: failed,
+    http: 502,
+    hint: 'Send the file to support by hand, or run the command again.',
+  },
   UNSAFE_MODE: {
     exit: refused,
     http: 403,

@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { exitCodes } from '../base/errors.js';
 import { explainCommand } from './explain-command.js';
+import { ovalCommand } from './oval-command.js';
 import { publishCommand } from './publish-command.js';
 import { recipeCommand } from './recipe-command.js';
 import { exitCodeOf } from './run-program.js';
@@ -15,6 +16,7 @@ const program = new Command('kcare-build')
   .addCommand(verifyCommand())
   .addCommand(tryCommand())
   .addCommand(publishCommand())
+  .addCommand(ovalCommand())
   .exitOverride();
 for (const command of program.commands) command.exitOverride();
 

@@ -8,6 +8,7 @@ import { exitCodeOf } from './run-program.js';
 interface ServerFlags {
   readonly feed: string;
   readonly listen: string;
+  readonly reports?: string;
   readonly json?: true;
 }
 
@@ -15,6 +16,10 @@ const program = new Command('kcare-server')
   .description('serve a feed made by kcare-build publish over HTTP')
   .requiredOption('--feed <directory>', 'the directory that kcare-build publish writes')
   .option('--listen <address>', 'HOST:PORT; port 0 lets the system choose', '127.0.0.1:8140')
+  .option(
+    '--reports <directory>',
+    'take reports of kcarectl --doctor and keep them there, outside of the feed',
+  )
   .option('--json', 'print the address and errors as JSON')
   .exitOverride()
   .action(serve);
@@ -22,7 +27,12 @@ const program = new Command('kcare-server')
 async function serve(flags: ServerFlags): Promise<void> {
   // The log goes to standard error: the first line of standard output is the address, for scripts.
   const log = pino({ name: 'kcare-server' }, pino.destination({ dest: 2, sync: true }));
-  const server = await startServer({ feedDirectory: flags.feed, ...parseAddress(flags.listen), log });
+  const server = await startServer({
+    feedDirectory: flags.feed,
+    ...parseAddress(flags.listen),
+    log,
+    ...(flags.reports !== undefined && { reportDirectory: flags.reports }),
+  });
   process.stdout.write(flags.json === true ? `${JSON.stringify({ url: server.url })}\n` : `${server.url}\n`);
   const end = new Promise<NodeJS.Signals>((done) => {
     process.once('SIGTERM', done);

@@ -17,6 +17,8 @@ const sections: readonly (readonly [string, string])[] = [
   Verified patches.
 /var/cache/kcare/userspace/blacklist, /var/lib/libcare/blacklist
   Programs that are never patched; only the first of the two that exists counts. One type:pattern a line. "path:" is the whole path of the program and "filename:" its last part, both with * and ?; "regex:" is a POSIX extended regular expression for the whole path.
+/var/cache/kcare/libcare_cvelist
+  The vulnerabilities that are fixed in all running processes that they concern, one a line; written after each change and by --lib-cvelist.
 /var/log/kcarectl.log
   What was done, as JSON lines.
 All of them must belong to root and must not be writable by others.`,
@@ -91,6 +93,10 @@ kcarectl --blacklist-test PID|PATH
 kcarectl --audit-rules
 kcarectl --lib-info | --lib-patch-info [--pid PID...]
 kcarectl --lib-symbols PID [--output DIR]
+kcarectl --lib-cvelist [--pid PID...] [--json]
+kcarectl --vex | --oval [--output FILE]
+kcarectl --metrics [--output FILE] [--json]
+kcarectl --doctor [--json]
 kcarectl --userspace-update [PATCHES]
 kcarectl --import-key PATH
 kcarectl patch PID... FILE... [--dry-run] [--wait SECONDS]

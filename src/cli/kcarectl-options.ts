@@ -17,8 +17,13 @@ export interface KcarectlOptions extends PolicyOptions {
   readonly libPatchInfo?: true;
   readonly libUnload?: true;
   readonly libSymbols?: number;
-  /** Directory. */
-  readonly output: string;
+  readonly libCvelist?: true;
+  readonly vex?: true;
+  readonly oval?: true;
+  readonly metrics?: true;
+  readonly doctor?: true;
+  /** File or directory. */
+  readonly output?: string;
   readonly importKey?: string;
   /** True when the types are left to the config. */
   readonly userspaceUpdate?: true | string;
@@ -30,10 +35,14 @@ export interface KcarectlOptions extends PolicyOptions {
   readonly json?: true;
 }
 
+/** What src/cli/scanner-commands.ts does. */
+export type ReportKind = 'cve-list' | 'vex' | 'oval' | 'metrics' | 'doctor';
+
 export type KcarectlAction =
   | { readonly kind: 'update'; readonly types: readonly UserspacePatchType[] | 'configured' }
   | { readonly kind: 'policy'; readonly policy: PolicyAction }
   | { readonly kind: 'unload' | 'info' | 'patch-info' }
+  | { readonly kind: ReportKind }
   | { readonly kind: 'symbols'; readonly pid: number; readonly directory: string }
   | { readonly kind: 'import-key'; readonly path: string }
   | { readonly kind: 'patch'; readonly pids: readonly number[]; readonly files: readonly string[] }
@@ -58,7 +67,27 @@ export function kcarectlProgram(version: string): Command {
       'Write the patched code of this process into files that gdb can load, and print the commands for that.',
       processId,
     )
-    .option('--output <DIR>', 'With --lib-symbols: the directory for these files (default: this one).', '.')
+    .option(
+      '--lib-cvelist',
+      'Print the vulnerabilities that are fixed in all running processes that they concern, one a line, and write them to /var/cache/kcare/libcare_cvelist. What is not fixed everywhere is named on standard error, with the processes.',
+    )
+    .option(
+      '--vex',
+      'Print an OpenVEX document: for each vulnerability and package, whether it is fixed here.',
+    )
+    .option(
+      '--oval',
+      'Print OVAL definitions for oscap: a package is vulnerable unless it is new enough or the list of --lib-cvelist names the vulnerability.',
+    )
+    .option('--metrics', 'Print metrics in the text format of Prometheus.')
+    .option(
+      '--doctor',
+      'Collect what support needs, without secrets, and send it to the server of REGISTRATION_URL or PATCH_SERVER; where that does not work, leave it in /root/cl-report.',
+    )
+    .option(
+      '--output <PATH>',
+      'With --lib-symbols: the directory for the files (default: this one). With --vex, --oval and --metrics: the file to write, as a whole or not at all, instead of printing.',
+    )
     .option(
       '--userspace-update [PATCHES]',
       'Like --lib-update, for a list of patch types; only "libs" is available. Without a list, USERSPACE_PATCHES of the configuration counts.',
@@ -102,7 +131,7 @@ export function parseAction(options: KcarectlOptions, words: readonly string[]):
   if (action === undefined || actions.length > 1) {
     throw new KcareError(
       'USAGE',
-      `Give exactly one of --lib-update, --lib-info, --lib-patch-info, --lib-unload, --lib-symbols, --userspace-update, --import-key, ${policyActionNames.join(', ')}, patch, unpatch, info.`,
+      `Give exactly one of --lib-update, --lib-info, --lib-patch-info, --lib-unload, --lib-symbols, --lib-cvelist, --vex, --oval, --metrics, --doctor, --userspace-update, --import-key, ${policyActionNames.join(', ')}, patch, unpatch, info.`,
     );
   }
   if (options.dryRun === true && !changesProcesses(action)) {
@@ -130,7 +159,12 @@ function chosenActions(options: KcarectlOptions): KcarectlAction[] {
   if (options.libInfo) actions.push({ kind: 'info' });
   if (options.libPatchInfo) actions.push({ kind: 'patch-info' });
   if (options.libSymbols !== undefined)
-    actions.push({ kind: 'symbols', pid: options.libSymbols, directory: options.output });
+    actions.push({ kind: 'symbols', pid: options.libSymbols, directory: options.output ?? '.' });
+  if (options.libCvelist) actions.push({ kind: 'cve-list' });
+  if (options.vex) actions.push({ kind: 'vex' });
+  if (options.oval) actions.push({ kind: 'oval' });
+  if (options.metrics) actions.push({ kind: 'metrics' });
+  if (options.doctor) actions.push({ kind: 'doctor' });
   for (const policy of policyActions(options)) actions.push({ kind: 'policy', policy });
   if (options.importKey !== undefined) actions.push({ kind: 'import-key', path: options.importKey });
   return actions;

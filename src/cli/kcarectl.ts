@@ -23,6 +23,7 @@ import {
   type KcarectlAction,
   type KcarectlOptions,
 } from './kcarectl-options.js';
+import { keepingCveList } from './keeping-cve-list.js';
 import { libraryJson } from './library-json.js';
 import { libraryText, type LibraryCommand } from './library-text.js';
 import { patchListText } from './patch-list-text.js';
@@ -47,6 +48,14 @@ async function run(action: KcarectlAction, options: KcarectlOptions): Promise<nu
       else symbolsText(symbols).forEach(printLine);
       return exitCodes.done;
     }
+    case 'cve-list':
+    case 'vex':
+    case 'oval':
+    case 'metrics':
+    case 'doctor': {
+      const { runReport } = await import('./scanner-commands.js');
+      return await runReport(action.kind, options);
+    }
     case 'import-key':
       return await runImportKey(action.path, options);
     case 'update':
@@ -57,22 +66,24 @@ async function run(action: KcarectlAction, options: KcarectlOptions): Promise<nu
         return await runPolicy(policy, { ...options, library: libraryOptions(options) });
       const agent = await openAgent(options.root);
       const smart = { command: '--lib-smart-update', source: 'policy', mode: 'auto' } as const;
-      return await runLibrary('update', options, (library) => libUpdate(agent, { ...library, ...smart }));
+      return await runLibrary('update', agent, options, (library) =>
+        libUpdate(agent, { ...library, ...smart }),
+      );
     }
     case 'unload': {
       const agent = await openAgent(options.root);
-      return await runLibrary('unload', options, (library) => libUnload(agent, library));
+      return await runLibrary('unload', agent, options, (library) => libUnload(agent, library));
     }
     case 'patch': {
       const agent = await openAgent(options.root);
       const { pids, files } = action;
-      return await runLibrary('update', options, (library) =>
+      return await runLibrary('update', agent, options, (library) =>
         patchLocally(agent, { ...library, pids, files }),
       );
     }
     case 'unpatch': {
       const agent = await openAgent(options.root);
-      return await runLibrary('unload', options, (library) =>
+      return await runLibrary('unload', agent, options, (library) =>
         libUnload(agent, { ...library, pids: action.pids }),
       );
     }
@@ -115,17 +126,20 @@ async function runUpdate(
         warnings: [...agent.warnings, 'Patches for QEMU are not available; only libraries are patched.'],
       }
     : agent;
-  return await runLibrary('update', options, (library) => libUpdate(noted, library));
+  return await runLibrary('update', noted, options, (library) => libUpdate(noted, library));
 }
 
 async function runLibrary(
   command: LibraryCommand,
+  agent: Agent,
   options: KcarectlOptions,
   action: (library: LibraryOptions) => Promise<LibraryResult>,
 ): Promise<number> {
   const progress = progressLine(command === 'update' ? 'Patching' : 'Unpatching');
   try {
-    const result = await action({ ...libraryOptions(options), onProgress: progress.show });
+    const library = { ...libraryOptions(options), onProgress: progress.show };
+    const run = (): Promise<LibraryResult> => action(library);
+    const result = library.dryRun ? await run() : await keepingCveList(command, agent, run);
     progress.clear();
     if (options.json) {
       printJson(libraryJson(result));

@@ -11,6 +11,7 @@ import {
   type ServiceChange,
 } from '../agent/index.js';
 import { exitCodes } from '../base/errors.js';
+import { refreshCveList } from './keeping-cve-list.js';
 import { libraryJson } from './library-json.js';
 import { libraryText } from './library-text.js';
 import { usualJitterSeconds, type PolicyAction } from './policy-options.js';
@@ -33,6 +34,7 @@ export async function runPolicy(
     case 'disable': {
       const agent = await openAgent(run.root);
       const change = await (action.kind === 'enable' ? enableLibcare : disableLibcare)(agent);
+      printWarnings(await refreshCveList(run.root));
       if (run.json) {
         printJson(change);
       } else {
@@ -73,6 +75,7 @@ async function runAutoUpdate(
     return exitCodes.done;
   }
   const { result, isNews } = update;
+  if (!result.dryRun) printWarnings(await refreshCveList(root));
   if (json) {
     printJson(libraryJson(result));
   } else if (isNews || isWatched) {

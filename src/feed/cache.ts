@@ -11,6 +11,7 @@ import {
   rename,
   rm,
   symlink,
+  utimes,
   writeFile,
 } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -111,6 +112,19 @@ export async function tidyCache(cache: FeedCache, listed: ReadonlySet<string>): 
   for (const name of await readdir(join(cache.directory, 'targets'))) {
     if (!listed.has(name)) await rm(join(cache.directory, 'targets', name), { force: true });
   }
+}
+
+/** Notes that the server still offers what `generation` holds: the time of change of its verdict tells when. */
+export async function confirmGeneration(generation: string): Promise<void> {
+  const now = new Date();
+  // A note for people; what was verified stays verified without it.
+  await utimes(join(generation, 'verdict.json'), now, now).catch(() => undefined);
+}
+
+/** When `generation` was fetched, or found to be unchanged. */
+export async function confirmedAt(generation: string): Promise<Date | undefined> {
+  const status = await lstat(join(generation, 'verdict.json')).catch(() => undefined);
+  return status?.mtime;
 }
 
 /** The roots kept in a generation. Throws FEED_MALFORMED when it is not whole. */

@@ -1,6 +1,6 @@
 // Public face of the feed layer: the signed feed as publishers make it and agents use it.
 export { type CachedOptions, cachedFeed } from './client.js';
-export { type FeedOptions, type UpdateOptions, openCachedFeed, updateFeed } from './update.js';
+export { type FeedOptions, type UpdateOptions, feedConfirmed, openCachedFeed, updateFeed } from './update.js';
 export { hasCachedFeed } from './cached.js';
 export type { ProxySettings } from './fetcher.js';
 export { importKey, listKeys, removeKey } from './keyring.js';

@@ -1,7 +1,15 @@
 // The feed as an agent follows it. What verifies a feed is loaded only when something of it is new.
 import { KcareError } from '../base/errors.js';
 import { dictionary, integer, record, text } from '../base/shapes.js';
-import { type FeedCache, currentGeneration, openCache, readRootChain, readStoredMetadata } from './cache.js';
+import {
+  type FeedCache,
+  confirmedAt,
+  confirmGeneration,
+  currentGeneration,
+  openCache,
+  readRootChain,
+  readStoredMetadata,
+} from './cache.js';
 import { asFeedError } from './failures.js';
 import { FeedFetcher, isAbsent, type ProxySettings, serverUrl, withoutPassword } from './fetcher.js';
 import { readKeyFiles } from './key-files.js';
@@ -48,7 +56,10 @@ export async function updateFeed(options: UpdateOptions): Promise<FeedState> {
   const known = await knownFeed(options);
   if (known && (await isUnchanged(known, fetcher))) {
     const state = await openKnown(known, options, fetcher);
-    if (state) return state;
+    if (state) {
+      await confirmGeneration(known.generation);
+      return state;
+    }
   }
   const { verifyFeed } = await import('./client.js');
   return await verifyFeed(options, fetcher);
@@ -69,11 +80,20 @@ export async function openCachedFeed(
   return await cachedFeed(options);
 }
 
+/** When the cached metadata was last fetched or found unchanged on its server; undefined when nothing is cached. */
+export async function feedConfirmed(options: FeedOptions): Promise<Date | undefined> {
+  const server = withoutPassword(serverUrl(options.server).href);
+  const cache = await openCache(options.cacheDirectory, server, feedPrefix(options.prefix));
+  const generation = await currentGeneration(cache);
+  return generation === undefined ? undefined : await confirmedAt(generation);
+}
+
 /** A feed of which everything in the cache was verified, and that verdict still counts. */
 interface KnownFeed {
   readonly base: URL;
   readonly prefix: string;
   readonly cache: FeedCache;
+  readonly generation: string;
   readonly chain: RootChain;
   readonly stored: StoredMetadata;
   readonly verdict: Verdict;
@@ -91,7 +111,7 @@ async function knownFeed(options: FeedOptions): Promise<KnownFeed | undefined> {
   try {
     const [chain, stored] = [await readRootChain(generation), await readStoredMetadata(generation)];
     if (digestOf(prefix, keys, chain, stored) !== verdict.digest) return undefined;
-    return { base: new URL(`${prefix}/`, server), prefix, cache, chain, stored, verdict };
+    return { base: new URL(`${prefix}/`, server), prefix, cache, generation, chain, stored, verdict };
   } catch (error) {
     if (error instanceof KcareError && error.code === 'UNSAFE_MODE') throw error;
     return undefined;

@@ -1,11 +1,12 @@
 // An HTTP server for feeds: static files with exact caching rules, an access log, and an orderly end.
 import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { statSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { realpathSync, statSync } from 'node:fs';
+import { isAbsolute, relative, resolve } from 'node:path';
 import type { Logger } from 'pino';
 import send from 'send';
 import { KcareError, asKcareError } from '../base/errors.js';
+import { type ReportLimits, ReportStore, reportPath, sendReportAnswer } from './reports.js';
 
 export interface ServerOptions {
   /** The directory above the prefixes, as given to `kcare-build publish --feed`. */
@@ -15,6 +16,9 @@ export interface ServerOptions {
   /** Default 8140; 0 lets the system choose. */
   readonly port?: number;
   readonly log?: Logger;
+  /** Where reports of `kcarectl --doctor` are kept; absent: they are not taken. */
+  readonly reportDirectory?: string;
+  readonly reportLimits?: Partial<ReportLimits>;
 }
 
 export interface RunningServer {
@@ -35,12 +39,13 @@ export function cacheControl(path: string): string {
   return immutable ? `public, max-age=${yearSeconds}, immutable` : `public, max-age=${timestampSeconds}`;
 }
 
-/** Serves `feedDirectory`. Throws FILE_MISSING for no directory, USAGE when the address cannot be used. */
+/** Serves `feedDirectory`. Throws FILE_MISSING for no directory, USAGE when the address cannot be used or reports would be served, UNSAFE_MODE. */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   const root = resolve(options.feedDirectory);
   if (statSync(root, { throwIfNoEntry: false })?.isDirectory() !== true) {
     throw new KcareError('FILE_MISSING', `${root} is not a directory.`);
   }
+  const reports = await openReports(options, root);
   const server = createServer((request, response) => {
     const started = process.hrtime.bigint();
     response.on('close', () => {
@@ -56,6 +61,10 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         'request',
       );
     });
+    if (reports && isReport(request)) {
+      void reports.take(request).then((taken) => sendReportAnswer(response, taken));
+      return;
+    }
     answer(root, request, response);
   });
   // Clients that send their request too slowly must not hold a connection for ever.
@@ -67,6 +76,24 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const { address, port, family } = server.address() as AddressInfo;
   const url = `http://${family === 'IPv6' ? `[${address}]` : address}:${port}/`;
   return { url, close: async (graceMs = 5000) => await stop(server, graceMs) };
+}
+
+/** Reports tell about hosts: they must not lie where everybody can fetch them. */
+async function openReports(
+  { reportDirectory, reportLimits }: ServerOptions,
+  root: string,
+): Promise<ReportStore | undefined> {
+  if (reportDirectory === undefined) return undefined;
+  const store = await ReportStore.open(reportDirectory, reportLimits);
+  const inside = relative(realpathSync(root), realpathSync(store.directory));
+  if (inside === '' || !(inside.startsWith('..') || isAbsolute(inside))) {
+    throw new KcareError('USAGE', `The reports must not be kept inside of ${root}, which is served.`);
+  }
+  return store;
+}
+
+function isReport({ method, url }: IncomingMessage): boolean {
+  return method === 'POST' && url?.split('?')[0] === reportPath;
 }
 
 function answer(root: string, request: IncomingMessage, response: ServerResponse): void {
