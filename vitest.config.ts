@@ -1,7 +1,9 @@
 // Tests in two groups: pure ones side by side, then those that stop and patch processes, one file at a time.
 import { configDefaults, defineConfig } from 'vitest/config';
 
-const processTests = ['test/{addon,engine,host,agent,checker,cli,make,scanner,e2e,kernel}/**/*.test.ts'];
+const processTests = [
+  'test/{addon,engine,host,agent,daemon,checker,cli,make,scanner,e2e,kernel}/**/*.test.ts',
+];
 
 export default defineConfig({
   test: {

@@ -2,6 +2,7 @@
 #include "commit.h"
 #include "engine_error.h"
 #include "function_call.h"
+#include "host_binding.h"
 #include "memory_sharers.h"
 #include "memory_survey.h"
 #include "ptrace_requests.h"
@@ -416,6 +417,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("ptraceRequests", Napi::Function::New(env, ptrace_requests_made, "ptraceRequests"));
   exports.Set("findPointer", Napi::Function::New(env, find_pointer, "findPointer"));
   exports.Set("findMemorySharer", Napi::Function::New(env, find_memory_sharer, "findMemorySharer"));
+  kcare::export_host_functions(env, exports);
   return exports;
 }
 

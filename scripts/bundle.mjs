@@ -7,6 +7,9 @@ const root = path.dirname(import.meta.dirname);
 const commands = {
   kcarectl: 'src/cli/kcarectl.js',
   'kcare-uchecker': 'src/cli/kcare-uchecker.js',
+  'libcare-client': 'src/cli/libcare-client.js',
+  'libcare-server': 'src/cli/libcare-server.js',
+  'libcare-worker': 'src/daemon/worker.js',
   'endure-patcher': 'bench/endure-patcher.js',
 };
 
@@ -16,6 +19,7 @@ for (const [name, file] of Object.entries(commands)) {
     platform: 'node',
     logLevel: 'warn',
     output: {
+      entryFileNames: `${name}.js`,
       dir: path.join(root, 'dist', 'bundle', name),
       cleanDir: true,
       format: 'esm',

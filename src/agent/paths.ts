@@ -22,6 +22,8 @@ export interface AgentPaths {
   readonly outcomes: string;
   /** Mappings that were begun (the engine's journal). */
   readonly intents: string;
+  /** Where libcare-server listens. */
+  readonly socket: string;
 }
 
 /** Throws USAGE unless `root` is an absolute path. */
@@ -45,5 +47,6 @@ export function agentPaths(root: string): AgentPaths {
     lock: join(full, 'run/kcare/kcarectl.lock'),
     outcomes: join(full, 'run/kcare/outcomes.json'),
     intents: join(full, 'run/kcare/intents'),
+    socket: join(full, 'run/libcare/libcare.sock'),
   };
 }

@@ -190,6 +190,11 @@ export const errorTable = {
     http: 502,
     hint: 'Send the file to support by hand, or run the command again.',
   },
+  SERVER_UNREACHABLE: {
+    exit: failed,
+    http: 503,
+    hint: 'Start it with systemctl start libcare.socket, or use kcarectl, which works without it.',
+  },
   UNSAFE_MODE: {
     exit: refused,
     http: 403,

@@ -12,11 +12,14 @@ import {
   version,
   writeSymbols,
   type Agent,
+  type LibraryInfo,
+  type LibraryPatchInfo,
   type LibraryOptions,
   type LibraryResult,
   type UserspacePatchType,
 } from '../agent/index.js';
 import { exitCodes, KcareError } from '../base/errors.js';
+import { answerOfServer, runByServer } from '../daemon/client.js';
 import {
   kcarectlProgram,
   parseAction,
@@ -38,7 +41,10 @@ async function run(action: KcarectlAction, options: KcarectlOptions): Promise<nu
     case 'info':
     case 'patch-info': {
       const pids = { pids: options.pid };
-      const info = action.kind === 'info' ? await libInfo(options.root, pids) : libPatchInfo(pids);
+      const answer = await answerOfServer(options.root, { request: action.kind, ...pids });
+      const here = (): LibraryInfo | LibraryPatchInfo | Promise<LibraryInfo> =>
+        action.kind === 'info' ? libInfo(options.root, pids) : libPatchInfo(pids);
+      const info = answer ? (answer.value as LibraryInfo | LibraryPatchInfo) : await here();
       printJson(info);
       return infoExitCode(info);
     }
@@ -72,7 +78,13 @@ async function run(action: KcarectlAction, options: KcarectlOptions): Promise<nu
     }
     case 'unload': {
       const agent = await openAgent(options.root);
-      return await runLibrary('unload', agent, options, (library) => libUnload(agent, library));
+      return await runLibrary(
+        'unload',
+        agent,
+        options,
+        async (library) =>
+          (await runByServer(options.root, 'unload', library)) ?? (await libUnload(agent, library)),
+      );
     }
     case 'patch': {
       const agent = await openAgent(options.root);
@@ -126,7 +138,10 @@ async function runUpdate(
         warnings: [...agent.warnings, 'Patches for QEMU are not available; only libraries are patched.'],
       }
     : agent;
-  return await runLibrary('update', noted, options, (library) => libUpdate(noted, library));
+  return await runLibrary('update', noted, options, async (library) => {
+    const byServer = noted === agent ? await runByServer(options.root, 'update', library) : undefined;
+    return byServer ?? (await libUpdate(noted, library));
+  });
 }
 
 async function runLibrary(

@@ -32,7 +32,9 @@ import {
 } from './hooks.js';
 import { settleHooks } from './hook-record.js';
 import { Pauses } from './pauses.js';
+import { withProcessLock } from './process-lock.js';
 import { registerImages, wasAsked } from './registration.js';
+import { requireRelocated } from './relocated.js';
 import { mapImage, unmapImage } from './remote.js';
 import { removeImages, type ImageToRemove } from './removal.js';
 import type {
@@ -113,6 +115,8 @@ export function apply(
       });
     }
     const needed = changes.filter((change) => !isUpToDate(change, target));
+    if (target.objects.length > 1)
+      for (const { object } of needed) requireRelocated(pid, object, target.read);
     // A process that loads and unloads a library over and over must not gather its old images.
     return [...needed, ...leftBehind(target), ...spentBeside(needed, target)];
   });
@@ -218,7 +222,6 @@ async function reported(
   try {
     checkTarget(pid);
     const journal = await IntentJournal.open(options.intentDirectory);
-    if (!options.dryRun) finishUnfinished(pid, journal, pauses);
     const attempt = async (target: Target, settle: (result: TargetResult) => void): Promise<TargetResult> => {
       if (!options.dryRun) await settleHooks(target, options.waitMs, pauses);
       const chosen = choose(target);
@@ -242,9 +245,15 @@ async function reported(
       if (spent.length === kept.length || mode === 'apply') return 'unchanged';
       return options.dryRun ? 'would-unload' : 'unloaded';
     };
-    const result = await withFreshLooks<TargetResult>((settle) =>
-      withTarget(pid, journal, (target) => attempt(target, settle)),
-    );
+    const work = (): Promise<TargetResult> => {
+      if (!options.dryRun) finishUnfinished(pid, journal, pauses);
+      return withFreshLooks<TargetResult>((settle) =>
+        withTarget(pid, journal, (target) => attempt(target, settle)),
+      );
+    };
+    const result = options.dryRun
+      ? await work()
+      : await withProcessLock(pid, options.intentDirectory, options.waitMs, work);
     return finish(result, options.dryRun ? [] : patchedObjects(pid));
   } catch (thrown) {
     const error = asKcareError(thrown);

@@ -1,0 +1,56 @@
+// `libcare-server`: the daemon, in the foreground, until SIGTERM, SIGINT or a client's stop.
+import { Command, Option } from 'commander';
+import { version } from '../agent/index.js';
+import { exitCodes } from '../base/errors.js';
+import { startDaemon } from '../daemon/daemon.js';
+import { activationSocket, notifyReady } from '../daemon/systemd-socket.js';
+import { manualPage } from './manual-page.js';
+import { exitCodeOf } from './run-program.js';
+
+const page = {
+  name: 'libcare-server - patch libraries in all processes, and in new ones as they appear',
+  synopsis: 'libcare-server [--root DIR]',
+  description: `libcare-server runs in the foreground and answers kcarectl and libcare-client on the socket /run/libcare/libcare.sock, or on the socket that systemd opened for it. Only root may use it. It patches processes that begin, and libraries that are loaded later, from the verified cache of the feed; it never asks the patch server by itself.
+
+What is patched is kept in the processes alone: libcare-server may be killed at any time, and a new one knows everything.`,
+  exit: `0
+  Ended by SIGTERM, SIGINT or libcare-client stop.
+1
+  Failed, for example because another libcare-server runs.
+2
+  Refused: unsafe files or a wrong configuration.
+64
+  Wrong options.`,
+  examples: `libcare-server
+  Run in the foreground, without systemd.
+systemctl start libcare.socket
+  Let systemd start it when it is needed.`,
+};
+
+const program = new Command('libcare-server')
+  .addOption(
+    new Option('--root <DIR>', 'Use the configuration, cache and socket below this directory.')
+      .env('KCARE_ROOT')
+      .default('/'),
+  )
+  .option('--json', 'Print errors as JSON.')
+  .version(version(), '--version', 'Print the version.')
+  .helpOption('--help', 'Print this page.')
+  .configureHelp({ formatHelp: manualPage(page) })
+  .showHelpAfterError('See libcare-server --help.')
+  .exitOverride();
+
+process.exitCode = await exitCodeOf('libcare-server', async () => {
+  const { root } = program.parse().opts<{ root: string }>();
+  const daemon = await startDaemon({ root, descriptor: activationSocket() });
+  notifyReady();
+  await Promise.race([
+    daemon.stopped,
+    new Promise<void>((resolve) => {
+      process.once('SIGTERM', resolve);
+      process.once('SIGINT', resolve);
+    }),
+  ]);
+  await daemon.close();
+  return exitCodes.done;
+});

@@ -1,0 +1,68 @@
+// libcare-server as a whole: the socket, the workers behind it, and the watch for new processes.
+import { agentPaths, openAgent, version } from '../agent/index.js';
+import { KcareError } from '../base/errors.js';
+import { safeDirectory } from '../base/safe-files.js';
+import { Jobs } from './jobs.js';
+import type { Request } from './protocol.js';
+import { startServer, type Answering } from './server.js';
+
+export interface DaemonOptions {
+  readonly root: string;
+  /** A listening socket that was opened for this process. */
+  readonly descriptor?: number | undefined;
+}
+
+export interface Daemon {
+  /** Settled when a client asked for the end. */
+  readonly stopped: Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Throws NOT_PERMITTED, USAGE, CONFIG_INVALID, UNSAFE_MODE, LOCK_HELD. */
+export async function startDaemon({ root, descriptor }: DaemonOptions): Promise<Daemon> {
+  if (process.geteuid?.() !== 0) throw new KcareError('NOT_PERMITTED', 'libcare-server has to run as root.');
+  const agent = await openAgent(root);
+  const paths = agentPaths(root);
+  await safeDirectory(paths.intents);
+  const since = new Date();
+  const jobs = new Jobs(paths.root);
+  let stop: () => void = () => undefined;
+  const stopped = new Promise<void>((resolve) => (stop = resolve));
+  const status = (): object => ({
+    version: version(),
+    pid: process.pid,
+    since: since.toISOString(),
+    root: paths.root,
+    isActivated: descriptor !== undefined,
+    jobs: jobs.count,
+    ...server.counts,
+    memoryBytes: process.memoryUsage.rss(),
+    cpuMs: Math.round((process.cpuUsage().user + process.cpuUsage().system) / 1000),
+  });
+  const answer = (request: Request, onProgress: (progress: unknown) => void): Answering => {
+    switch (request.request) {
+      case 'status':
+        return { result: Promise.resolve(status()), end: () => undefined };
+      case 'stop':
+        setImmediate(stop);
+        return { result: Promise.resolve({ stopping: true }), end: () => undefined };
+      default: {
+        const { request: job, pids, waitMs, dryRun } = request;
+        return jobs.start({ job, waitMs, dryRun, ...(pids && { pids }) }, onProgress);
+      }
+    }
+  };
+  const server = await startServer(paths.socket, descriptor, answer);
+  agent.logger.info(
+    { socket: paths.socket, isActivated: descriptor !== undefined },
+    'libcare-server started',
+  );
+  return {
+    stopped,
+    close: async () => {
+      jobs.endAll();
+      await server.close();
+      agent.logger.info('libcare-server stopped');
+    },
+  };
+}

@@ -1,0 +1,50 @@
+// One patcher at a time for each process: the daemon, administrators and cron may all come at once.
+import { closeSync, constants, existsSync, openSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { lockByte } from '../addon/host.js';
+import { KcareError } from '../base/errors.js';
+import { defaultIntentDirectory } from './intents.js';
+
+/** Beside the journal's directory, which holds intents and nothing else. */
+const suffix = '.lock';
+const retryMs = 2;
+/** Another patcher is done with a process within milliseconds, unless it waits for a busy thread. */
+const shortestWaitMs = 500;
+
+/**
+ * Runs `action` while no other patcher with the same journal works on `pid`; the kernel ends the lock with its holder.
+ * Without a journal's directory nobody has anything begun. Throws TARGET_BUSY.
+ */
+export async function withProcessLock<Result>(
+  pid: number,
+  directory: string | undefined,
+  waitMs: number,
+  action: () => Promise<Result>,
+): Promise<Result> {
+  const file = openLocks(resolve(directory ?? defaultIntentDirectory()));
+  if (file === undefined) return await action();
+  try {
+    const deadline = performance.now() + Math.max(waitMs, shortestWaitMs);
+    while (!lockByte(file, pid, true)) {
+      if (performance.now() > deadline)
+        throw new KcareError('TARGET_BUSY', `process ${pid}: another patcher works on it`, { pid });
+      await sleep(retryMs);
+    }
+    return await action();
+  } finally {
+    // Gives the lock back, too.
+    closeSync(file);
+  }
+}
+
+/** R10: the directory was checked when the journal was opened. What cannot be opened, the journal reports. */
+function openLocks(directory: string): number | undefined {
+  if (!existsSync(directory)) return undefined;
+  try {
+    const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
+    return openSync(`${directory}${suffix}`, flags, 0o600);
+  } catch {
+    return undefined;
+  }
+}
