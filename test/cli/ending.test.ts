@@ -41,7 +41,7 @@ async function startBusy(): Promise<Program> {
 /** Four processes, of which the inner two have a thread inside a function that is to be changed. */
 async function startFour(action: string): Promise<Program[]> {
   const targets = [await startBusy(), await startBusy(), await startBusy(), await startBusy()];
-  if (action === '--lib-unload') expect((await run('--lib-update', targets)).exitCode).toBe(0);
+  if (action === '--lib-unload') expect((await run('--lib-update', targets, 60)).exitCode).toBe(0);
   for (const target of targets.slice(1, 3)) {
     target.writeLine('block');
     await untilThreadWaits(target.pid);
@@ -49,8 +49,12 @@ async function startFour(action: string): Promise<Program[]> {
   return targets;
 }
 
-function run(action: string, targets: readonly Program[]): ReturnType<LocalHost['kcarectl']> {
-  return host.kcarectl(action, '--pid', pidsOf(targets), '--wait', '1', '--json');
+function run(
+  action: string,
+  targets: readonly Program[],
+  waitSeconds = 1,
+): ReturnType<LocalHost['kcarectl']> {
+  return host.kcarectl(action, '--pid', pidsOf(targets), '--wait', `${waitSeconds}`, '--json');
 }
 
 const pidsOf = (targets: readonly Program[]): string => targets.map(({ pid }) => pid).join(',');
