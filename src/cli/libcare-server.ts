@@ -8,9 +8,9 @@ import { manualPage } from './manual-page.js';
 import { exitCodeOf } from './run-program.js';
 
 const page = {
-  name: 'libcare-server - patch libraries in all processes, and in new ones as they appear',
+  name: 'libcare-server - patch and unpatch libraries for kcarectl and libcare-client',
   synopsis: 'libcare-server [--root DIR]',
-  description: `libcare-server runs in the foreground and answers kcarectl and libcare-client on the socket /run/libcare/libcare.sock, or on the socket that systemd opened for it. Only root may use it. It patches processes that begin, and libraries that are loaded later, from the verified cache of the feed; it never asks the patch server by itself.
+  description: `libcare-server runs in the foreground and answers kcarectl and libcare-client on the socket /run/libcare/libcare.sock, or on the socket that systemd opened for it. Only root may use it. It does what they ask and nothing by itself: processes that begin later are patched by the next update.
 
 What is patched is kept in the processes alone: libcare-server may be killed at any time, and a new one knows everything.`,
   exit: `0
