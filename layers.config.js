@@ -5,7 +5,6 @@ export const layers = [
   'patchfile',
   'build',
   'make',
-  'kbuild',
   'proc',
   'link',
   'addon',
