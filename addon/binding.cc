@@ -3,6 +3,7 @@
 #include "engine_error.h"
 #include "function_call.h"
 #include "host_binding.h"
+#include "kernel_module.h"
 #include "memory_sharers.h"
 #include "memory_survey.h"
 #include "ptrace_requests.h"
@@ -405,6 +406,17 @@ Napi::Value find_pointer(const Napi::CallbackInfo& info) {
   });
 }
 
+/// loadKernelModule(bytes): 0 or the errno
+Napi::Value load_kernel_module(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), kcare::load_kernel_module(to_bytes(info[0])));
+}
+
+/// unloadKernelModule(name): 0 or the errno
+Napi::Value unload_kernel_module(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(),
+                           kcare::unload_kernel_module(info[0].As<Napi::String>().Utf8Value()));
+}
+
 /// ptraceRequests()
 Napi::Value ptrace_requests_made(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(kcare::ptrace_requests::made()));
@@ -418,6 +430,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("findPointer", Napi::Function::New(env, find_pointer, "findPointer"));
   exports.Set("findMemorySharer", Napi::Function::New(env, find_memory_sharer, "findMemorySharer"));
   kcare::export_host_functions(env, exports);
+  exports.Set("loadKernelModule", Napi::Function::New(env, load_kernel_module, "loadKernelModule"));
+  exports.Set("unloadKernelModule", Napi::Function::New(env, unload_kernel_module, "unloadKernelModule"));
   return exports;
 }
 

@@ -5,6 +5,7 @@ import { KcareError } from '../base/errors.js';
 import { fromNativeError, nativeModule } from './native.js';
 import type { CommitRequest, MemorySearch, NativeEngine, RemoteCall } from './types.js';
 
+export { loadKernelModule, unloadKernelModule } from './kernel-modules.js';
 export type * from './types.js';
 
 const userAddressEnd = 1n << 47n;

@@ -58,6 +58,10 @@ interface NativeModule {
   peerUser(descriptor: number): number;
   lockByte(descriptor: number, offset: number, isHeld: boolean): boolean;
   watchHost(listener: HostListener): HostWatch;
+  /** 0 or the errno. */
+  loadKernelModule(bytes: Uint8Array): number;
+  /** 0 or the errno. */
+  unloadKernelModule(name: string): number;
 }
 
 let loaded: NativeModule | undefined;

@@ -36,7 +36,23 @@ export {
   type LibraryOptions,
   type LibraryResult,
 } from './library-update.js';
+export {
+  kernelInfo,
+  kernelStanding,
+  type KernelInfo,
+  type KernelStanding,
+  type KernelStatus,
+} from './kernel-info.js';
+export type { KernelSource } from './kernel-source.js';
+export {
+  kernelUnload,
+  kernelUpdate,
+  type Freezer,
+  type KernelOptions,
+  type KernelResult,
+} from './kernel-update.js';
 export { patchLocally, type LocalOptions } from './local-patches.js';
 export { agentPaths, type AgentPaths } from './paths.js';
+export { setSetting } from './set-setting.js';
 export { writeSymbols, type WrittenSymbols } from './symbol-files.js';
 export { version } from './version.js';

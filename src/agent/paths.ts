@@ -24,6 +24,12 @@ export interface AgentPaths {
   readonly intents: string;
   /** Where libcare-server listens. */
   readonly socket: string;
+  /** Switches of single kernel fixes. */
+  readonly sysctl: string;
+  /** What is loaded into the kernel (kernel-state.ts). */
+  readonly kernelRecord: string;
+  /** A load into the kernel that was begun; survives a crash. */
+  readonly kernelMark: string;
 }
 
 /** Throws USAGE unless `root` is an absolute path. */
@@ -48,5 +54,8 @@ export function agentPaths(root: string): AgentPaths {
     outcomes: join(full, 'run/kcare/outcomes.json'),
     intents: join(full, 'run/kcare/intents'),
     socket: join(full, 'run/libcare/libcare.sock'),
+    sysctl: join(full, 'etc/sysconfig/kcare/sysctl.conf'),
+    kernelRecord: join(full, 'run/kcare/kernel'),
+    kernelMark: join(full, 'var/lib/kcare/kernel-load.json'),
   };
 }

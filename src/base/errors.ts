@@ -180,6 +180,46 @@ export const errorTable = {
     http: 409,
     hint: 'Move the file away, then run the command again.',
   },
+  KERNEL_UNSUPPORTED: {
+    exit: refused,
+    http: 409,
+    hint: 'The kernel cannot be patched on this host; libraries can: kcarectl --lib-update.',
+  },
+  KERNEL_UNKNOWN: {
+    exit: refused,
+    http: 404,
+    hint: 'The feed has no patch for exactly this build of the kernel; ask its publisher for one.',
+  },
+  KERNEL_PATCH_MALFORMED: {
+    exit: refused,
+    http: 400,
+    hint: 'Build the module again as docs/kernel.md says.',
+  },
+  KERNEL_PATCH_MISMATCH: {
+    exit: refused,
+    http: 409,
+    hint: 'The module is made for another kernel; nothing was loaded.',
+  },
+  KERNEL_LOAD_REFUSED: {
+    exit: refused,
+    http: 409,
+    hint: 'docs/kernel.md says what the kernel demands of modules (signatures, secure boot); dmesg says more.',
+  },
+  KERNEL_BUSY: {
+    exit: exitCodes.partial,
+    http: 409,
+    hint: 'Run the command again later; --force takes the patch into use although some tasks still run old code.',
+  },
+  KERNEL_OTHER_PATCHER: {
+    exit: refused,
+    http: 409,
+    hint: 'Take the other live patch out first: two patchers must not replace the same functions.',
+  },
+  KERNEL_RETRY_BLOCKED: {
+    exit: refused,
+    http: 409,
+    hint: 'Look for the reason of the crash; kcarectl --update, by hand, tries again.',
+  },
   LOCK_HELD: {
     exit: failed,
     http: 423,

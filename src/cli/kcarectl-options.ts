@@ -4,6 +4,13 @@ import { patchTypes, type UserspacePatchType } from '../agent/index.js';
 import { KcareError } from '../base/errors.js';
 import { formatHelp } from './kcarectl-help.js';
 import {
+  addKernelOptions,
+  kernelActionNames,
+  kernelActions,
+  type KernelAction,
+  type KernelCliOptions,
+} from './kernel-options.js';
+import {
   addPolicyOptions,
   policyActionNames,
   policyActions,
@@ -11,7 +18,7 @@ import {
   type PolicyOptions,
 } from './policy-options.js';
 
-export interface KcarectlOptions extends PolicyOptions {
+export interface KcarectlOptions extends PolicyOptions, KernelCliOptions {
   readonly libUpdate?: true;
   readonly libInfo?: true;
   readonly libPatchInfo?: true;
@@ -39,6 +46,7 @@ export interface KcarectlOptions extends PolicyOptions {
 export type ReportKind = 'cve-list' | 'vex' | 'oval' | 'metrics' | 'doctor';
 
 export type KcarectlAction =
+  | { readonly kind: 'kernel'; readonly kernel: KernelAction }
   | { readonly kind: 'update'; readonly types: readonly UserspacePatchType[] | 'configured' }
   | { readonly kind: 'policy'; readonly policy: PolicyAction }
   | { readonly kind: 'unload' | 'info' | 'patch-info' }
@@ -53,7 +61,7 @@ const defaultWaitSeconds = 5;
 const longestWaitSeconds = 24 * 3600;
 
 export function kcarectlProgram(version: string): Command {
-  return addPolicyOptions(new Command('kcarectl'))
+  return addPolicyOptions(addKernelOptions(new Command('kcarectl')))
     .argument('[words...]')
     .option(
       '--lib-update',
@@ -131,7 +139,7 @@ export function parseAction(options: KcarectlOptions, words: readonly string[]):
   if (action === undefined || actions.length > 1) {
     throw new KcareError(
       'USAGE',
-      `Give exactly one of --lib-update, --lib-info, --lib-patch-info, --lib-unload, --lib-symbols, --lib-cvelist, --vex, --oval, --metrics, --doctor, --userspace-update, --import-key, ${policyActionNames.join(', ')}, patch, unpatch, info.`,
+      `Give exactly one of --lib-update, --lib-info, --lib-patch-info, --lib-unload, --lib-symbols, --lib-cvelist, --vex, --oval, --metrics, --doctor, --userspace-update, --import-key, ${policyActionNames.join(', ')}, ${kernelActionNames.join(', ')}, patch, unpatch, info.`,
     );
   }
   if (options.dryRun === true && !changesProcesses(action)) {
@@ -166,6 +174,7 @@ function chosenActions(options: KcarectlOptions): KcarectlAction[] {
   if (options.metrics) actions.push({ kind: 'metrics' });
   if (options.doctor) actions.push({ kind: 'doctor' });
   for (const policy of policyActions(options)) actions.push({ kind: 'policy', policy });
+  for (const kernel of kernelActions(options)) actions.push({ kind: 'kernel', kernel });
   if (options.importKey !== undefined) actions.push({ kind: 'import-key', path: options.importKey });
   return actions;
 }

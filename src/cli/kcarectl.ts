@@ -27,6 +27,7 @@ import {
   type KcarectlOptions,
 } from './kcarectl-options.js';
 import { keepingCveList } from './keeping-cve-list.js';
+import { runKernel } from './kernel-commands.js';
 import { libraryJson } from './library-json.js';
 import { libraryText, type LibraryCommand } from './library-text.js';
 import { patchListText } from './patch-list-text.js';
@@ -76,6 +77,8 @@ async function run(action: KcarectlAction, options: KcarectlOptions): Promise<nu
         libUpdate(agent, { ...library, ...smart }),
       );
     }
+    case 'kernel':
+      return await runKernel(action.kernel, options);
     case 'unload': {
       const agent = await openAgent(options.root);
       return await runLibrary(

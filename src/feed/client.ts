@@ -55,6 +55,7 @@ export async function verifyFeed(options: UpdateOptions, fetcher: FeedFetcher): 
       expires,
       fetcher,
       select: options.select,
+      kind: options.kind,
       signerOf: async (index, signature, patchset) => {
         const signedBy = await signerOf(place, index, signature, patchset);
         indexes.push({ index, signature, signedBy });
@@ -137,6 +138,7 @@ export async function cachedFeed(options: CachedOptions): Promise<FeedState> {
       targets: targets.targets,
       expires,
       select: options.select,
+      kind: options.kind,
       signerOf: (...signed) => signerOf(place, ...signed),
     });
   } catch (error) {

@@ -3,8 +3,8 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { TargetFile } from '@tufjs/models';
 import { KcareError, asKcareError } from '../base/errors.js';
-import { readPatch } from '../patchfile/index.js';
-import { limits, patchPath } from './names.js';
+import { kernelModuleExtension, readKernelModule, readPatch } from '../patchfile/index.js';
+import { limits, patchPath, type PatchsetKind } from './names.js';
 import type { PatchEntry } from './schema.js';
 
 export interface FeedPatch {
@@ -35,8 +35,38 @@ export async function readFeedPatches(files: readonly string[]): Promise<FeedPat
   return patches;
 }
 
+const isKernelModule = (file: string): boolean => file.endsWith(kernelModuleExtension);
+
+/** Kernel modules go into patchsets of their own. Throws USAGE for a mixture. */
+export function kindOfFiles(files: readonly string[]): PatchsetKind | undefined {
+  const kinds = new Set(files.map((file) => (isKernelModule(file) ? 'K' : 'U')));
+  if (kinds.size > 1)
+    throw new KcareError(
+      'USAGE',
+      'Publish kernel modules (.ko) and patches for libraries one after the other.',
+    );
+  return [...kinds][0];
+}
+
+function describeKernelModule(bytes: Buffer): PatchEntry {
+  const { buildId, level, release, packageVersion, effective, cves } = readKernelModule(bytes);
+  return {
+    buildId,
+    level,
+    file: patchPath(buildId, level, kernelModuleExtension),
+    sha256: createHash('sha256').update(bytes).digest('hex'),
+    size: bytes.length,
+    objectName: 'vmlinux',
+    package: `linux-image-${release}`,
+    packageVersion,
+    fixedVersion: effective,
+    cves: cves.map((cve) => ({ ...cve })),
+  };
+}
+
 function describePatch(bytes: Buffer, file: string): PatchEntry {
   try {
+    if (isKernelModule(file)) return describeKernelModule(bytes);
     const { buildId, metadata } = readPatch(bytes);
     return {
       buildId,

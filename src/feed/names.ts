@@ -30,13 +30,20 @@ export function patchsetPath(name: string): string {
   return `patchsets/${name}.json`;
 }
 
-export function patchPath(buildId: string, level: number): string {
-  return `patches/${buildId}-${level}.kpatch`;
+export function patchPath(buildId: string, level: number, extension = '.kpatch'): string {
+  return `patches/${buildId}-${level}${extension}`;
+}
+
+/** U: patches for user space. K: patches for kernels. Both kinds lie in one feed; each has its own newest patchset. */
+export type PatchsetKind = 'U' | 'K';
+
+export function isOfKind(kind: PatchsetKind, { name }: { readonly name: string }): boolean {
+  return name.startsWith(kind);
 }
 
 /** The patchset name that follows `existing` on the (UTC) day of `now`: `U<yyyymmdd>_<nn>`. */
-export function nextPatchsetName(existing: readonly string[], now: Date): string {
-  const day = `U${now.toISOString().slice(0, 10).replaceAll('-', '')}_`;
+export function nextPatchsetName(existing: readonly string[], now: Date, kind: PatchsetKind = 'U'): string {
+  const day = `${kind}${now.toISOString().slice(0, 10).replaceAll('-', '')}_`;
   const used = existing.filter((name) => name.startsWith(day)).map((name) => Number(name.slice(day.length)));
   const next = Math.max(0, ...used) + 1;
   if (next > 99) throw new KcareError('FEED_CONFLICT', `All 99 patchset names of ${day}nn are taken.`);

@@ -7,13 +7,14 @@ import {
   feedListPath,
   feedPrefix,
   hashedPath,
+  isOfKind,
   isPatchsetName,
   nextPatchsetName,
-  patchPath,
   patchsetPath,
+  type PatchsetKind,
 } from './names.js';
 import { signDetached } from './openpgp.js';
-import { type FeedPatch, checkBuildIds, mergePatches, readFeedPatches } from './merge.js';
+import { type FeedPatch, checkBuildIds, kindOfFiles, mergePatches, readFeedPatches } from './merge.js';
 import { type PublisherKeys, openPublisherKeys, publisherLock } from './publisher-keys.js';
 import {
   type Lifetimes,
@@ -84,8 +85,9 @@ export async function publish(options: PublishOptions): Promise<PublishResult> {
       prefix: feed.prefix,
       fingerprint: feed.keys.openpgp.getFingerprint().toUpperCase(),
     };
-    const newest = list.at(-1)?.name;
     const without = options.without ?? [];
+    const kind = kindOf(options, feed.repository.targets.targets);
+    const newest = list.findLast((one) => isOfKind(kind, one))?.name;
     checkBuildIds(without, feed.repository.targets.targets);
     const named = list.find(({ name }) => name === options.patchset)?.name;
     if (await alreadyHolds(feed.repository, named ?? newest, patches, without)) {
@@ -95,17 +97,17 @@ export async function publish(options: PublishOptions): Promise<PublishResult> {
         return { changed: feed.started, ...result, ...withName(newest), added: [] };
       }
     }
-    const name = newName(options.patchset, list, feed.now);
+    const name = newName(options.patchset, list, feed.now, kind);
     const previous = newest === undefined ? [] : (await readStoredIndex(feed.repository, newest)).patches;
     const entries = mergePatches(previous, patches, feed.repository.targets.targets, without);
     const index = printDocument({ name, created: feed.now.toISOString(), patches: entries });
     const additions: Record<string, Buffer> = {};
-    for (const patch of patches) additions[patchPath(patch.entry.buildId, patch.entry.level)] = patch.bytes;
+    for (const patch of patches) additions[patch.entry.file] = patch.bytes;
     additions[patchsetPath(name)] = index;
     additions[`${patchsetPath(name)}.asc`] = await signDetached(index, feed.keys.openpgp, feed.now);
     const added = Object.keys(additions).filter((path) => !(path in feed.repository.targets.targets));
     const longer = [...list, { name, released: feed.now.toISOString() }];
-    await commitList(feed, longer.slice(-(options.keep ?? longer.length)), additions, added);
+    await commitList(feed, keepNewest(longer, kind, options.keep), additions, added);
     return { changed: true, ...result, patchset: name, added };
   });
 }
@@ -235,9 +237,41 @@ async function withoutDropped(
   return Object.fromEntries(Object.entries(repository.targets.targets).filter(([path]) => used.has(path)));
 }
 
-function newName(wanted: string | undefined, list: readonly ReleasedPatchset[], now: Date): string {
-  const names = list.map(({ name }) => name);
-  const name = wanted ?? nextPatchsetName(names, now);
+/** What is published says it, else the name of the patchset, else what `--without` takes out. Throws USAGE. */
+function kindOf(options: PublishOptions, published: Readonly<Record<string, unknown>>): PatchsetKind {
+  const ofKernels = (options.without ?? []).some((buildId) =>
+    Object.keys(published).some((path) => path.startsWith(`patches/${buildId}-`) && path.endsWith('.ko')),
+  );
+  const ofFiles = kindOfFiles(options.files);
+  const named = options.patchset?.startsWith('K') ? 'K' : 'U';
+  const kind = ofFiles ?? (options.patchset === undefined && ofKernels ? 'K' : named);
+  if (options.patchset !== undefined && named !== kind)
+    throw new KcareError(
+      'USAGE',
+      `${options.patchset} cannot hold these patches: names with K are for kernels, those with U for libraries.`,
+    );
+  return kind;
+}
+
+/** Drops the oldest of this kind beyond `keep`. */
+function keepNewest(
+  list: readonly ReleasedPatchset[],
+  kind: PatchsetKind,
+  keep: number | undefined,
+): readonly ReleasedPatchset[] {
+  if (keep === undefined) return list;
+  const kept = list.filter((one) => isOfKind(kind, one)).slice(-keep);
+  return list.filter((one) => !isOfKind(kind, one) || kept.includes(one));
+}
+
+function newName(
+  wanted: string | undefined,
+  list: readonly ReleasedPatchset[],
+  now: Date,
+  kind: PatchsetKind,
+): string {
+  const names = list.filter((one) => isOfKind(kind, one)).map(({ name }) => name);
+  const name = wanted ?? nextPatchsetName(names, now, kind);
   const newest = names.at(-1);
   if (newest === undefined || name > newest) return name;
   const why = names.includes(name) ? 'exists with other contents' : `is not later than ${newest}`;

@@ -23,7 +23,7 @@ const cveShape = record({ id: text(64), description: text(), score: text(16), ur
 const entryShape = record({
   buildId: matching(/^[0-9a-f]{8,128}$/),
   level: integer(1),
-  file: matching(/^patches\/[0-9a-f]{8,128}-\d{1,10}\.kpatch$/),
+  file: matching(/^patches\/[0-9a-f]{8,128}-\d{1,10}\.(?:kpatch|ko)$/),
   sha256: matching(/^[0-9a-f]{64}$/),
   size: integer(0),
   objectName: text(256),

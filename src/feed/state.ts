@@ -4,7 +4,7 @@ import { KcareError } from '../base/errors.js';
 import { type FeedCache, readCachedTarget, writeCachedTarget } from './cache.js';
 import { asFeedError } from './failures.js';
 import { type FeedFetcher, withoutPassword } from './fetcher.js';
-import { feedListPath, hashedPath, limits, patchsetPath } from './names.js';
+import { feedListPath, hashedPath, isOfKind, limits, patchsetPath, type PatchsetKind } from './names.js';
 import { type PatchEntry, type ReleasedPatchset, parseFeedList, parsePatchsetIndex } from './schema.js';
 
 /**
@@ -26,7 +26,7 @@ export interface FeedState {
   readonly prefix: string;
   /** Undefined: the feed is empty, or `select` chose none. */
   readonly patchset: string | undefined;
-  /** All patchsets of the feed, oldest first. */
+  /** All patchsets of the feed of the kind asked for, oldest first. */
   readonly patchsets: readonly ReleasedPatchset[];
   /** The patches of the chosen patchset: one for each build-id, with level and CVEs. */
   readonly patches: readonly PatchEntry[];
@@ -58,6 +58,8 @@ export interface StateSource {
   /** Absent: offline. */
   readonly fetcher?: FeedFetcher;
   readonly select: SelectPatchset | undefined;
+  /** Default U. */
+  readonly kind: PatchsetKind | undefined;
 }
 
 /** Opens the chosen patchset of verified metadata. Throws PATCHSET_UNKNOWN, PATCHSET_UNSIGNED, FEED_MISMATCH and others. */
@@ -65,7 +67,8 @@ export async function openState(source: StateSource): Promise<FeedState> {
   const common = { prefix: source.prefix, expires: source.expires.toISOString() };
   const empty = { ...common, patchset: undefined, patches: [], signedBy: undefined };
   const none = (): Promise<undefined> => Promise.resolve(undefined);
-  const patchsets = parseFeedList(await loadTarget(source, feedListPath, limits.feedList));
+  const listed = parseFeedList(await loadTarget(source, feedListPath, limits.feedList));
+  const patchsets = listed.filter((one) => isOfKind(source.kind ?? 'U', one));
   const usable = source.fetcher === undefined ? await cachedOnes(source, patchsets) : patchsets;
   const patchset = source.select === undefined ? usable.at(-1)?.name : source.select(usable);
   if (patchset === undefined) return { ...empty, patchsets, patchFor: none };

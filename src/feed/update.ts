@@ -13,7 +13,7 @@ import {
 import { asFeedError } from './failures.js';
 import { FeedFetcher, isAbsent, type ProxySettings, serverUrl, withoutPassword } from './fetcher.js';
 import { readKeyFiles } from './key-files.js';
-import { feedPrefix, limits } from './names.js';
+import { feedPrefix, limits, type PatchsetKind } from './names.js';
 import { parseJson } from './schema.js';
 import { type FeedState, type ListedTargets, type SelectPatchset, openState } from './state.js';
 import { type Verdict, digestOf, readVerdict, sha256Of } from './verdict.js';
@@ -29,6 +29,8 @@ export interface FeedOptions {
   readonly keyDirectory: string;
   /** Chooses a patchset of the feed; default the newest. */
   readonly select?: SelectPatchset;
+  /** Default U. */
+  readonly kind?: PatchsetKind;
 }
 
 export interface UpdateOptions extends FeedOptions {
@@ -147,7 +149,7 @@ async function isRootMissing(url: string, fetcher: FeedFetcher): Promise<boolean
 /** Undefined when it takes a verification: for a patchset that was not chosen before, or a damaged cache. */
 async function openKnown(
   { base, prefix, cache, stored, verdict }: KnownFeed,
-  { select }: FeedOptions,
+  { select, kind }: FeedOptions,
   fetcher?: FeedFetcher,
 ): Promise<FeedState | undefined> {
   const signing = { isKnown: true };
@@ -163,7 +165,7 @@ async function openKnown(
     };
     const targets = listedTargets(stored.targets);
     return await openState({
-      ...{ base, prefix, cache, targets, expires, select, signerOf },
+      ...{ base, prefix, cache, targets, expires, select, kind, signerOf },
       ...(fetcher && { fetcher }),
     });
   } catch (error) {

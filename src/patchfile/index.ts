@@ -10,6 +10,14 @@ export {
   loadedSections,
 } from './format.js';
 export { jumpCrossesPage, jumpOffset, jumpSize } from './jump.js';
+export {
+  kernelModuleExtension,
+  kernelModulePrefix,
+  levelOfModule,
+  readKernelModule,
+  type KernelCve,
+  type KernelModule,
+} from './kernel-module.js';
 export type * from './model.js';
 export { readPatch } from './read.js';
 export { writePatch } from './write.js';
