@@ -413,8 +413,7 @@ Napi::Value load_kernel_module(const Napi::CallbackInfo& info) {
 
 /// unloadKernelModule(name): 0 or the errno
 Napi::Value unload_kernel_module(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(),
-                           kcare::unload_kernel_module(info[0].As<Napi::String>().Utf8Value()));
+  return Napi::Number::New(info.Env(), kcare::unload_kernel_module(info[0].As<Napi::String>().Utf8Value()));
 }
 
 /// ptraceRequests()

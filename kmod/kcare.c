@@ -109,8 +109,8 @@ static void record_replace(char *fresh, size_t length)
 }
 
 /* One write is one whole record; the magic alone means that nothing is loaded. */
-static ssize_t kcare_write(struct file *file, const char __user *from,
-			   size_t count, loff_t *position)
+static ssize_t kcare_write(struct file *file, const char __user *from, size_t count,
+			   loff_t *position)
 {
 	char *fresh;
 
@@ -132,8 +132,7 @@ static ssize_t kcare_write(struct file *file, const char __user *from,
 	return count ?: KCARE_MAGIC_LENGTH;
 }
 
-static ssize_t kcare_read(struct file *file, char __user *to, size_t count,
-			  loff_t *position)
+static ssize_t kcare_read(struct file *file, char __user *to, size_t count, loff_t *position)
 {
 	ssize_t result;
 
