@@ -19,6 +19,8 @@ const sections: readonly (readonly [string, string])[] = [
   Programs that are never patched; only the first of the two that exists counts. One type:pattern a line. "path:" is the whole path of the program and "filename:" its last part, both with * and ?; "regex:" is a POSIX extended regular expression for the whole path.
 /var/cache/kcare/libcare_cvelist
   The vulnerabilities that are fixed in all running processes that they concern, one a line; written after each change and by --lib-cvelist.
+/etc/sysconfig/kcare/sysctl.conf
+  Switches of single kernel fixes, set whenever a kernel patch was loaded.
 /var/log/kcarectl.log
   What was done, as JSON lines.
 All of them must belong to root and must not be writable by others.`,
@@ -99,6 +101,9 @@ kcarectl --metrics [--output FILE] [--json]
 kcarectl --doctor [--json]
 kcarectl --userspace-update [PATCHES]
 kcarectl --import-key PATH
+kcarectl --update|--smart-update|--auto-update [--force] [--freezer MODE] [--prefix PREFIX]
+kcarectl --unload [--force] [--freezer MODE]
+kcarectl --info|--patch-info|--uname|--check|--status
 kcarectl patch PID... FILE... [--dry-run] [--wait SECONDS]
 kcarectl unpatch PID... [--dry-run] [--wait SECONDS]
 kcarectl info [PID...] [--json]`;
