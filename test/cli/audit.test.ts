@@ -81,7 +81,7 @@ it('is the file of the package, and what kcarectl prints names the program that 
   const shipped = readFileSync(join(packageRoot(), 'packaging/audit/kernelcare.rules'), 'utf8');
   expect(shipped).toBe(auditRules(packagedProgram));
   expect(shipped.split('\n').filter((line) => line !== '' && !line.startsWith('#'))).toHaveLength(1);
-  const { stdout, exitCode } = await runKcarectl('/nonexistent', ['--audit-rules']);
+  const { stdout, exitCode } = await runKcarectl('/proc/nonexistent', ['--audit-rules']);
   expect(exitCode).toBe(0);
   expect(stdout).toBe(auditRules());
   for (const path of ['node', '/a b', '/a\nb', '']) expect(() => auditRules(path)).toThrow(KcareError);

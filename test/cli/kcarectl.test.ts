@@ -95,7 +95,7 @@ describe('--lib-update, --lib-info, --lib-patch-info, --lib-unload', () => {
       states: { patched: 0, pending: 2 },
     });
     // Without a feed nothing is known of processes that are not patched.
-    const stranger = await runKcarectl('/nonexistent', ['--lib-info', ...pids]);
+    const stranger = await runKcarectl(join(host.directory, 'stranger'), ['--lib-info', ...pids]);
     expect(JSON.parse(stranger.stdout)).toMatchObject({
       result: [],
       patchset: null,
@@ -249,14 +249,14 @@ describe('kcarectl', () => {
     [['--userspace-update', 'kernels']],
     [['--import-key']],
   ])('answers %j with exit code 64 and a hint', async (parameters) => {
-    const { exitCode, stdout, stderr } = await runKcarectl('/nonexistent', parameters);
+    const { exitCode, stdout, stderr } = await runKcarectl('/proc/nonexistent', parameters);
     expect(exitCode).toBe(64);
     expect(stdout).toBe('');
     expect(stderr).toContain('--help');
   });
 
   it('explains itself: every option, file, exit code', async () => {
-    const { exitCode, stdout } = await runKcarectl('/nonexistent', ['--help']);
+    const { exitCode, stdout } = await runKcarectl('/proc/nonexistent', ['--help']);
     expect(exitCode).toBe(0);
     for (const section of [
       'NAME',
@@ -289,7 +289,7 @@ describe('kcarectl', () => {
       ]),
     );
     for (const line of stdout.split('\n')) expect(line.length, line).toBeLessThanOrEqual(80);
-    expect((await runKcarectl('/nonexistent', ['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+    expect((await runKcarectl('/proc/nonexistent', ['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
   });
 
   it.each([

@@ -51,7 +51,7 @@ describe('kcare-server', () => {
   it('says what is wrong with its options', async () => {
     expect((await run()).code).toBe(64);
     expect((await run('--help')).code).toBe(0);
-    const missing = await run('--feed', '/nonexistent', '--json');
+    const missing = await run('--feed', '/proc/nonexistent', '--json');
     expect(missing.code).toBe(1);
     expect(JSON.parse(missing.out)).toMatchObject({ error: { code: 'FILE_MISSING' } });
     const address = await run('--feed', '/tmp', '--listen', 'nonsense');
