@@ -24,10 +24,10 @@ function run(command, parameters, more = {}) {
   process.exit(1);
 }
 
-// binding.cc needs Node.js around it, and the guardian is a program of its own.
+// The bindings need Node.js around them, and the guardian is a program of its own.
 const sources = fs
   .readdirSync(sourceDirectory)
-  .filter((name) => name.endsWith('.cc') && name !== 'binding.cc' && name !== guardianSource)
+  .filter((name) => name.endsWith('.cc') && !name.endsWith('binding.cc') && name !== guardianSource)
   .map((name) => path.join(sourceDirectory, name));
 sources.push(path.join(root, 'fixtures', 'addon', 'sanitize.cc'));
 fs.mkdirSync(outputDirectory, { recursive: true });

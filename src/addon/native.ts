@@ -15,18 +15,6 @@ import type {
   MemorySearch,
 } from './types.js';
 
-/** What happened since the last call; `lost`: and more than the kernel keeps. Process ids are those of our namespace. */
-export type HostListener = (executed: readonly number[], closed: readonly number[], lost: boolean) => void;
-
-export interface HostWatch {
-  /** Errno values of the sources that cannot be used; 0 for those that can. */
-  readonly processesError: number;
-  readonly filesError: number;
-  /** Reports processes that open this file for reading and close it. Returns an errno value, 0 on success. */
-  mark(path: string): number;
-  stop(): void;
-}
-
 interface NativeCall {
   readonly number: number;
   /** Two's complement, 64 bits. */
@@ -57,7 +45,6 @@ interface NativeModule {
   ptraceRequests(): number;
   peerUser(descriptor: number): number;
   lockByte(descriptor: number, offset: number, isHeld: boolean): boolean;
-  watchHost(listener: HostListener): HostWatch;
   /** 0 or the errno. */
   loadKernelModule(bytes: Uint8Array): number;
   /** 0 or the errno. */

@@ -4,16 +4,14 @@
 import { libInfo, libPatchInfo, libUnload, libUpdate, openAgent } from '../agent/index.js';
 import { asKcareError } from '../base/errors.js';
 import { integer, list, oneOf, optional, record, text, boolean, type Shaped } from '../base/shapes.js';
-import { collectPatches } from './collect-patches.js';
 import { libraryResultToJson } from './protocol.js';
 
 const jobShape = record({
   root: text(4096),
-  job: oneOf('info', 'patch-info', 'update', 'unload', 'patches'),
+  job: oneOf('info', 'patch-info', 'update', 'unload'),
   pids: optional<readonly number[] | undefined>(list(integer(1), 65_536), undefined),
   waitMs: optional(integer(0), 0),
   dryRun: optional(boolean, false),
-  buildIds: optional(list(text(200), 100_000), []),
 });
 
 export type Job = Shaped<typeof jobShape>;
@@ -27,8 +25,6 @@ async function work(job: Job): Promise<unknown> {
       return await libInfo(root, { pids });
     case 'patch-info':
       return libPatchInfo({ pids });
-    case 'patches':
-      return await collectPatches(root, job.buildIds);
     case 'update':
     case 'unload': {
       const agent = await openAgent(root);
