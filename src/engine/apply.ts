@@ -34,7 +34,6 @@ import { settleHooks } from './hook-record.js';
 import { Pauses } from './pauses.js';
 import { withProcessLock } from './process-lock.js';
 import { registerImages, wasAsked } from './registration.js';
-import { requireRelocated } from './relocated.js';
 import { mapImage, unmapImage } from './remote.js';
 import { removeImages, type ImageToRemove } from './removal.js';
 import type {
@@ -115,8 +114,6 @@ export function apply(
       });
     }
     const needed = changes.filter((change) => !isUpToDate(change, target));
-    if (target.objects.length > 1)
-      for (const { object } of needed) requireRelocated(pid, object, target.read);
     // A process that loads and unloads a library over and over must not gather its old images.
     return [...needed, ...leftBehind(target), ...spentBeside(needed, target)];
   });
