@@ -3,7 +3,7 @@ import { KcareError } from '../base/errors.js';
 import type { ReleasedPatchset, SelectPatchset } from '../feed/index.js';
 import type { AgentConfig } from './config.js';
 
-/** `auto`: runs that nobody asked for by hand, such as by cron, at boot, and for new processes. */
+/** `auto`: runs that nobody asked for by hand, such as by cron and at boot. */
 export type UpdateMode = 'manual' | 'auto';
 
 /**

@@ -1,4 +1,4 @@
-// libcare-server as a whole: the socket, the workers behind it, and the watch for new processes.
+// libcare-server as a whole: the socket, and the workers behind it.
 import { agentPaths, openAgent, version } from '../agent/index.js';
 import { KcareError } from '../base/errors.js';
 import { safeDirectory } from '../base/safe-files.js';
