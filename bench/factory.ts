@@ -1,5 +1,5 @@
 // What it takes to make patches: one fix and all of them, with downloaded sources and with a configured tree.
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -13,38 +13,41 @@ interface FactoryScenario {
   readonly cves: readonly string[];
   /** What of the work directory is there at the start; nothing is fetched in any. */
   readonly kept: readonly string[];
+  /** Of what is kept, packages of other names are of no use to the recipe. */
+  readonly packages: RegExp;
   readonly aimSeconds: number;
 }
 
 const downloaded = ['apt', 'downloads'];
 const configured = [...downloaded, 'source', 'binary', 'configured'];
-const openssl = 'recipes/debian12/openssl.yaml';
+const openssl = { recipe: 'recipes/debian12/openssl.yaml', packages: /^(openssl|libssl3)_/ };
+const glibc = { recipe: 'recipes/debian12/glibc.yaml', packages: /^(glibc|libc6|libc6-dbg)_/ };
 
 const scenarios: readonly FactoryScenario[] = [
   {
     title: 'OpenSSL, one fix, sources downloaded',
-    recipe: openssl,
+    ...openssl,
     cves: ['CVE-2025-9230'],
     kept: downloaded,
     aimSeconds: 30,
   },
   {
     title: 'OpenSSL, one fix, tree configured',
-    recipe: openssl,
+    ...openssl,
     cves: ['CVE-2025-9230'],
     kept: configured,
     aimSeconds: 5,
   },
   {
     title: 'OpenSSL, all fixes, sources downloaded',
-    recipe: openssl,
+    ...openssl,
     cves: [],
     kept: downloaded,
     aimSeconds: 90,
   },
   {
     title: 'glibc, all fixes, sources downloaded',
-    recipe: 'recipes/debian12/glibc.yaml',
+    ...glibc,
     cves: [],
     kept: downloaded,
     aimSeconds: 120,
@@ -101,6 +104,16 @@ async function runBuild(
   return { seconds: (performance.now() - begin) / 1000, kibibytes };
 }
 
+function copyKept({ kept, packages }: FactoryScenario, full: string, work: string): void {
+  for (const name of kept) {
+    const target = path.join(work, name);
+    fs.mkdirSync(target);
+    for (const entry of fs.readdirSync(path.join(full, name)))
+      if (name === 'apt' || packages.test(entry))
+        execFileSync('cp', ['--archive', path.join(full, name, entry), target]);
+  }
+}
+
 /** Builds each once, to have everything downloaded, then measures in work directories that hold only what is kept. */
 export async function measureFactory(progress: (text: string) => void): Promise<FactoryRow[]> {
   const rows: FactoryRow[] = [];
@@ -112,12 +125,7 @@ export async function measureFactory(progress: (text: string) => void): Promise<
     while (samples.length < repetitions) {
       const work = fs.mkdtempSync(path.join(os.tmpdir(), 'kcare-bench-work-'));
       try {
-        for (const name of scenario.kept)
-          fs.cpSync(path.join(full, name), path.join(work, name), {
-            recursive: true,
-            verbatimSymlinks: true,
-            preserveTimestamps: true,
-          });
+        copyKept(scenario, full, work);
         samples.push(await runBuild(scenario, work));
       } finally {
         fs.rmSync(work, { recursive: true, force: true });
