@@ -47,7 +47,8 @@ public:
 private:
   void stop_check_write() {
     const auto inspect = [this](TracedThread& thread) { return is_clear(thread); };
-    if (!threads_.stop_sleeping(inspect) || !threads_.stop_running(inspect) || expected_bytes_differ())
+    if (!threads_.stop_sleeping(inspect) || is_obstructed(suspended_.prepare(threads_)) ||
+        !threads_.stop_running(inspect) || expected_bytes_differ())
       return;
     if (is_obstructed(suspended_.judge(threads_, examine_)))
       return;

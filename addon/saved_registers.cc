@@ -1,7 +1,14 @@
 // What makecontext(3), swapcontext(3) and setjmp(3) of glibc for x86-64 leave in memory.
 #include "saved_registers.h"
 
+#include "task_list.h"
+
+#include <sys/uio.h>
+
+#include <algorithm>
 #include <array>
+#include <climits>
+#include <cstring>
 
 namespace kcare {
 
@@ -9,10 +16,15 @@ namespace {
 
 constexpr std::uint64_t user_address_end = 1ULL << 47;
 
-std::optional<SavedState> read_ucontext(const TargetMemory& memory, remote_ptr<> address) {
+constexpr std::size_t ucontext_size = ucontext_layout::state_pointer + sizeof(std::uint64_t);
+
+std::size_t size_of(const SavedContext& context) {
+  return context.kind == SavedContext::Kind::ucontext ? ucontext_size : jump_buffer_layout::size;
+}
+
+std::optional<SavedState> parse_ucontext(const std::uint8_t* bytes, remote_ptr<> address) {
   ucontext_t context{};
-  if (!memory.try_read(address, &context, ucontext_layout::state_pointer + sizeof(std::uint64_t)))
-    return std::nullopt;
+  std::memcpy(&context, bytes, ucontext_size);
   const auto state =
       reinterpret_cast<std::uint64_t>(context.uc_mcontext.fpregs); // NOLINT(*-reinterpret-cast)
   if (state != address.as_int() + ucontext_layout::state_pointer + ucontext_layout::state_behind_pointer)
@@ -37,11 +49,9 @@ std::optional<SavedState> read_ucontext(const TargetMemory& memory, remote_ptr<>
   return result;
 }
 
-std::optional<SavedState> read_jump_buffer(const TargetMemory& memory, remote_ptr<> address,
-                                           std::uint64_t guard) {
+std::optional<SavedState> parse_jump_buffer(const std::uint8_t* bytes, std::uint64_t guard) {
   std::array<std::uint64_t, jump_buffer_layout::size / sizeof(std::uint64_t)> words{};
-  if (!memory.try_read(address, words.data(), jump_buffer_layout::size))
-    return std::nullopt;
+  std::memcpy(words.data(), bytes, jump_buffer_layout::size);
   SavedState result;
   result.registers.rbx = words[0];
   result.registers.rbp = demangled(words[1], guard);
@@ -56,13 +66,58 @@ std::optional<SavedState> read_jump_buffer(const TargetMemory& memory, remote_pt
   return result;
 }
 
+std::optional<SavedState> parse(const SavedContext& context, const std::uint8_t* bytes, std::uint64_t guard) {
+  return context.kind == SavedContext::Kind::ucontext ? parse_ucontext(bytes, context.address)
+                                                      : parse_jump_buffer(bytes, guard);
+}
+
+/// Reads from `first` on as many contexts as one system call takes; returns how many it read wholly.
+std::size_t read_some(pid_t task, const std::vector<SavedContext>& contexts, std::size_t first,
+                      std::vector<std::uint8_t>& bytes) {
+  std::vector<iovec> remote;
+  std::size_t total = 0;
+  for (std::size_t index = first; index < contexts.size() && remote.size() < IOV_MAX; index++) {
+    const std::size_t size = size_of(contexts[index]);
+    // NOLINTNEXTLINE(*-reinterpret-cast)
+    remote.push_back({reinterpret_cast<void*>(contexts[index].address.as_int()), size});
+    total += size;
+  }
+  bytes.resize(total);
+  const iovec local{bytes.data(), total};
+  const ssize_t count = process_vm_readv(task, &local, 1, remote.data(), remote.size(), 0);
+  std::size_t left = count < 0 ? 0 : static_cast<std::size_t>(count);
+  std::size_t whole = 0;
+  for (; whole < remote.size() && remote[whole].iov_len <= left; whole++)
+    left -= remote[whole].iov_len;
+  return whole;
+}
+
 } // namespace
 
-std::optional<SavedState> read_saved_state(const TargetMemory& memory, const SavedContext& context,
-                                           std::uint64_t pointer_guard) {
-  return context.kind == SavedContext::Kind::ucontext
-             ? read_ucontext(memory, context.address)
-             : read_jump_buffer(memory, context.address, pointer_guard);
+std::vector<FoundState> read_saved_states(pid_t pid, const TargetMemory& memory,
+                                          const std::vector<SavedContext>& contexts,
+                                          std::uint64_t pointer_guard) {
+  std::vector<FoundState> found;
+  if (contexts.empty())
+    return found;
+  const pid_t task = task_with_memory(pid);
+  std::vector<std::uint8_t> bytes;
+  for (std::size_t next = 0; next < contexts.size();) {
+    std::size_t count = read_some(task, contexts, next, bytes);
+    // What this call does not read, /proc/PID/mem may: memory that the process itself may not read at the
+    // moment.
+    const bool is_skipped =
+        count == 0 && !memory.try_read(contexts[next].address, bytes.data(), size_of(contexts[next]));
+    const std::size_t end = next + std::max<std::size_t>(count, 1);
+    const std::uint8_t* cursor = bytes.data();
+    for (; next < end; next++) {
+      const auto state = is_skipped ? std::nullopt : parse(contexts[next], cursor, pointer_guard);
+      if (state)
+        found.push_back({contexts[next], *state});
+      cursor += size_of(contexts[next]);
+    }
+  }
+  return found;
 }
 
 } // namespace kcare

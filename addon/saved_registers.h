@@ -37,8 +37,15 @@ struct SavedState {
   remote_range stack;
 };
 
-/// What is in memory now; nothing when it is no saved context any more. Throws TargetGone.
-std::optional<SavedState> read_saved_state(const TargetMemory& memory, const SavedContext& context,
-                                           std::uint64_t pointer_guard);
+struct FoundState {
+  SavedContext context;
+  SavedState state;
+};
+
+/// What is in memory now, without what is no saved context any more. By few system calls, because running
+/// threads stand still meanwhile. Throws TargetGone.
+std::vector<FoundState> read_saved_states(pid_t pid, const TargetMemory& memory,
+                                          const std::vector<SavedContext>& contexts,
+                                          std::uint64_t pointer_guard);
 
 } // namespace kcare

@@ -67,16 +67,27 @@ Obstacle SuspendedContexts::points(const std::string& from, remote_ptr<> value) 
   return obstacle;
 }
 
-std::optional<Obstacle> SuspendedContexts::judge(ThreadSet& threads, const Examine& examine) {
+std::optional<Obstacle> SuspendedContexts::prepare(ThreadSet& threads) {
   if (!request_.contexts && request_.unreferenced.empty())
     return std::nullopt;
   std::optional<Obstacle> obstacle;
-  standing_.clear();
   threads.for_each_stopped([&](TracedThread& thread) {
+    if (!seen_.insert(thread.tid()).second)
+      return;
     standing_.push_back(scanner_.standing(thread.tid(), thread.original_registers()));
     if (!obstacle && !request_.unreferenced.empty())
       obstacle = find_in_registers(thread);
   });
+  std::sort(standing_.begin(), standing_.end(), [](const StandingThread& left, const StandingThread& right) {
+    return left.native_stack.end < right.native_stack.end;
+  });
+  return obstacle;
+}
+
+std::optional<Obstacle> SuspendedContexts::judge(ThreadSet& threads, const Examine& examine) {
+  if (!request_.contexts && request_.unreferenced.empty())
+    return std::nullopt;
+  std::optional<Obstacle> obstacle = prepare(threads);
   if (obstacle)
     return obstacle;
   if (!request_.unreferenced.empty()) {
@@ -88,16 +99,11 @@ std::optional<Obstacle> SuspendedContexts::judge(ThreadSet& threads, const Exami
     if (obstacle)
       return obstacle;
   }
-  std::vector<std::pair<SavedContext, SavedState>> saved;
+  const std::vector<FoundState> saved = read_saved_states(pid_, memory_, contexts_, request_.pointer_guard);
   made_stacks_.clear();
-  for (const SavedContext& context : contexts_) {
-    const std::optional<SavedState> state = read_saved_state(memory_, context, request_.pointer_guard);
-    if (!state)
-      continue;
-    saved.emplace_back(context, *state);
-    if (state->stack.size() > 0)
-      made_stacks_.push_back(state->stack);
-  }
+  for (const FoundState& found : saved)
+    if (found.state.stack.size() > 0)
+      made_stacks_.push_back(found.state.stack);
   // A coroutine can have its stack in that of a thread.
   for (StandingThread& thread : standing_) {
     const bool made =
@@ -182,12 +188,13 @@ bool SuspendedContexts::stands_in(const remote_range& stack) const {
 
 /// Stacks of threads can lie in one mapping: the one that ends first behind the address is the one.
 const StandingThread* SuspendedContexts::owner_of(remote_ptr<> address) const {
-  const StandingThread* owner = nullptr;
-  for (const StandingThread& thread : standing_)
-    if (thread.native_stack.contains(address) &&
-        (owner == nullptr || thread.native_stack.end < owner->native_stack.end))
-      owner = &thread;
-  return owner;
+  const auto behind = std::upper_bound(
+      standing_.begin(), standing_.end(), address,
+      [](remote_ptr<> value, const StandingThread& thread) { return value < thread.native_stack.end; });
+  const auto owner = std::find_if(behind, standing_.end(), [address](const StandingThread& thread) {
+    return thread.native_stack.contains(address);
+  });
+  return owner == standing_.end() ? nullptr : &*owner;
 }
 
 } // namespace kcare

@@ -15,6 +15,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 namespace kcare {
@@ -52,6 +53,9 @@ public:
 
   /// Looks without a stop for what there is to judge, and for obstacles that need none.
   std::optional<Obstacle> find();
+  /// Some threads are stopped: what is found out about them now need not be while running ones stand still,
+  /// too.
+  std::optional<Obstacle> prepare(ThreadSet& threads);
   /// All threads are stopped.
   std::optional<Obstacle> judge(ThreadSet& threads, const Examine& examine);
 
@@ -71,7 +75,9 @@ private:
   StackScanner& scanner_;
   const SearchRequest& request_;
   std::vector<SavedContext> contexts_;
+  /// Of the threads in `seen_`, by where their native stacks end.
   std::vector<StandingThread> standing_;
+  std::unordered_set<pid_t> seen_;
   /// What makecontext was given.
   std::vector<remote_range> made_stacks_;
 };
