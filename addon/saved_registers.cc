@@ -78,7 +78,7 @@ std::size_t read_some(pid_t task, const std::vector<SavedContext>& contexts, std
   std::size_t total = 0;
   for (std::size_t index = first; index < contexts.size() && remote.size() < IOV_MAX; index++) {
     const std::size_t size = size_of(contexts[index]);
-    // NOLINTNEXTLINE(*-reinterpret-cast)
+    // NOLINTNEXTLINE(*-reinterpret-cast, performance-no-int-to-ptr)
     remote.push_back({reinterpret_cast<void*>(contexts[index].address.as_int()), size});
     total += size;
   }
