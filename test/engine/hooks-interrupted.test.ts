@@ -1,5 +1,4 @@
 // R1 and R2 with hooks: the patcher is killed at every step of an apply and an unload that run hooks and convert data.
-import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -9,6 +8,7 @@ import { ask, Project } from '../../fixtures/support/project.js';
 import { tallyEdits } from '../../fixtures/support/tally.js';
 import { apply, inspect, unload } from '../../src/engine/index.js';
 import { readPatch } from '../../src/patchfile/index.js';
+import { DoomedPatchers } from './doomed-patcher.js';
 
 const mostSteps = 2000;
 
@@ -17,6 +17,7 @@ describe('a patcher that is killed while it runs hooks', () => {
   let program: Program;
   let file: string;
   let intents: string;
+  const patchers = new DoomedPatchers();
 
   beforeAll(async () => {
     const made = await project.patchMake([project.writePatch('fix.patch', tallyEdits)]);
@@ -27,19 +28,13 @@ describe('a patcher that is killed while it runs hooks', () => {
     program = await project.start('tally', ['1']);
     await ask(program, '4', /^gave/);
   });
-  afterAll(() => project.remove());
+  afterAll(async () => {
+    await patchers.end();
+    await project.remove();
+  });
 
-  function runAndDie(action: 'apply' | 'unload', dieAt: number): boolean {
-    const words = [path.join(import.meta.dirname, 'driver.mjs'), action, String(program.pid), file, intents];
-    const { signal, status, stdout, stderr } = spawnSync(process.execPath, words, {
-      encoding: 'utf8',
-      env: { ...process.env, KCARE_ENGINE_DIE_AT: String(dieAt) },
-    });
-    if (signal === 'SIGKILL') return false;
-    expect(status, stderr).toBe(0);
-    expect(stdout).toMatch(/^(?:applied|upgraded|unchanged|unloaded) $/m);
-    return true;
-  }
+  const runAndDie = (action: 'apply' | 'unload', dieAt: number): Promise<boolean> =>
+    patchers.runAndDie({ action, pid: program.pid, file, intents }, dieAt);
 
   async function run(action: 'apply' | 'unload', more = 3): Promise<void> {
     const options = { waitMs: 5000, dryRun: false, intentDirectory: intents };
@@ -78,7 +73,7 @@ describe('a patcher that is killed while it runs hooks', () => {
       let dieAt = 1;
       for (; dieAt < mostSteps; dieAt++) {
         if (action === 'unload') await run('apply');
-        const isDone = runAndDie(action, dieAt);
+        const isDone = await runAndDie(action, dieAt);
         const between = await answer();
         if (between.tally !== original && between.tally !== patched) torn++;
         await run(action);

@@ -1,5 +1,4 @@
 // R1 and R2: the patcher is killed at every step of its work, and the target never notices; the next run sets it right.
-import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -17,6 +16,7 @@ import {
 } from '../../fixtures/support/handmade.js';
 
 import { random } from '../random.js';
+import { DoomedPatchers } from './doomed-patcher.js';
 
 const mostSteps = 1000;
 
@@ -25,6 +25,7 @@ describe('a patcher that is killed', () => {
   let compiled: Compiled;
   let program: Program;
   let intents: string;
+  const patchers = new DoomedPatchers();
 
   beforeAll(async () => {
     directory = mkdtempSync(join(tmpdir(), 'kcare-killed-'));
@@ -36,6 +37,7 @@ describe('a patcher that is killed', () => {
     await program.waitForLine(/^ready/);
   });
   afterAll(async () => {
+    await patchers.end();
     await program.end();
     rmSync(directory, { recursive: true, force: true });
   });
@@ -49,24 +51,11 @@ describe('a patcher that is killed', () => {
     return { ...rest, metadata: { ...metadata, description } };
   }
 
-  /** Runs an action in a process that dies at step `dieAt`; true when it lived to its end. */
-  function runAndDie(action: 'apply' | 'unload', level: number, dieAt: number): boolean {
-    const { signal, status, stdout, stderr } = spawnSync(
-      process.execPath,
-      [
-        join(import.meta.dirname, 'driver.mjs'),
-        action,
-        String(program.pid),
-        join(directory, `${level}.kpatch`),
-        intents,
-      ],
-      { encoding: 'utf8', env: { ...process.env, KCARE_ENGINE_DIE_AT: String(dieAt) } },
+  const runAndDie = (action: 'apply' | 'unload', level: number, dieAt: number): Promise<boolean> =>
+    patchers.runAndDie(
+      { action, pid: program.pid, file: join(directory, `${level}.kpatch`), intents },
+      dieAt,
     );
-    if (signal === 'SIGKILL') return false;
-    expect(status, stderr).toBe(0);
-    expect(stdout).toMatch(/^(?:applied|upgraded|unchanged|unloaded) $/m);
-    return true;
-  }
 
   async function run(action: 'apply' | 'unload', level: number): Promise<void> {
     const options = { waitMs: 5000, dryRun: false, intentDirectory: intents };
@@ -106,7 +95,7 @@ describe('a patcher that is killed', () => {
       let dieAt = 1;
       for (; dieAt < mostSteps; dieAt++) {
         if (before > 0) await run('apply', before);
-        const isDone = runAndDie(action, level, dieAt);
+        const isDone = await runAndDie(action, level, dieAt);
         const inBetween = await answers();
         for (const [index, answer] of inBetween.entries()) {
           expect([original[index], patched(1)[index], patched(2)[index]]).toContain(answer);

@@ -1,10 +1,10 @@
 // R1 and R2 with unwind tables: the patcher is killed at every step, while threads of the target throw without pause.
-import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readMappings } from '../../fixtures/support/process-memory.js';
 import { Program } from '../../fixtures/support/program.js';
 import { apply, inspect, unload } from '../../src/engine/index.js';
+import { DoomedPatchers } from './doomed-patcher.js';
 import { UnwindingWorkshop } from './unwinding-workshop.js';
 
 const mostSteps = 1000;
@@ -14,6 +14,7 @@ describe('a patcher that is killed', () => {
   const intentDirectory = join(workshop.directory, 'intents');
   const options = { waitMs: 5000, dryRun: false, intentDirectory };
   let program: Program;
+  const patchers = new DoomedPatchers();
 
   beforeAll(async () => {
     await workshop.build([1, 2]);
@@ -22,23 +23,16 @@ describe('a patcher that is killed', () => {
     program.writeLine('storm 2');
   });
   afterAll(async () => {
+    await patchers.end();
     await program.end();
     workshop.close();
   });
 
-  /** Runs an action in a process that dies at step `dieAt`; true when it lived to its end. */
-  function runAndDie(action: 'apply' | 'unload', level: number, dieAt: number): boolean {
-    const driver = join(import.meta.dirname, 'driver.mjs');
-    const { signal, status, stdout, stderr } = spawnSync(
-      process.execPath,
-      [driver, action, String(program.pid), workshop.file(level), intentDirectory],
-      { encoding: 'utf8', env: { ...process.env, KCARE_ENGINE_DIE_AT: String(dieAt) } },
+  const runAndDie = (action: 'apply' | 'unload', level: number, dieAt: number): Promise<boolean> =>
+    patchers.runAndDie(
+      { action, pid: program.pid, file: workshop.file(level), intents: intentDirectory },
+      dieAt,
     );
-    if (signal === 'SIGKILL') return false;
-    expect(status, stderr).toBe(0);
-    expect(stdout).toMatch(/^(?:applied|upgraded|unchanged|unloaded) $/m);
-    return true;
-  }
 
   async function run(action: 'apply' | 'unload', level: number): Promise<void> {
     const report =
@@ -76,7 +70,7 @@ describe('a patcher that is killed', () => {
       let dieAt = 1;
       for (; dieAt < mostSteps; dieAt++) {
         if (before > 0) await run('apply', before);
-        const isDone = runAndDie(action, level, dieAt);
+        const isDone = await runAndDie(action, level, dieAt);
         await expectUnwinding();
         await run(action, level);
         expect(await ask('answer')).toBe(`answer ${action === 'apply' ? 41 + level : 41}`);
