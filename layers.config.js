@@ -5,6 +5,7 @@ export const layers = [
   'patchfile',
   'build',
   'make',
+  'kbuild',
   'proc',
   'link',
   'addon',
