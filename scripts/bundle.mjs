@@ -6,6 +6,7 @@ import { build } from 'rolldown';
 const root = path.dirname(import.meta.dirname);
 const commands = {
   kcarectl: 'src/cli/kcarectl.js',
+  'kcare-check': 'src/cli/kcare-check.js',
   'kcare-uchecker': 'src/cli/kcare-uchecker.js',
   'libcare-client': 'src/cli/libcare-client.js',
   'libcare-server': 'src/cli/libcare-server.js',

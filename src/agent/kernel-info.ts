@@ -2,7 +2,7 @@
 import { KcareError } from '../base/errors.js';
 import { inspectKernel, livePatches, whyUnpatchable, type Kernel } from '../kernel/index.js';
 import type { KernelCve } from '../patchfile/index.js';
-import { openAgent, readSettings, type Agent } from './agent.js';
+import { openAgent, readSettings, type Settings } from './agent.js';
 import { kernelFeed, type KernelSource } from './kernel-source.js';
 import { appliedKernelPatch } from './kernel-state.js';
 import { entryFor } from './kernel-update.js';
@@ -62,8 +62,8 @@ export interface KernelStanding {
 export async function kernelStanding(root: string, source: KernelSource): Promise<KernelStanding> {
   const kernel = inspectKernel();
   const problem = whyUnpatchable(kernel);
-  const agent = problem ? undefined : await openAgent(root);
-  if (problem || !agent) return standing('unsupported', undefined, undefined, problem?.message);
+  if (problem) return standing('unsupported', undefined, undefined, problem.message);
+  const agent = source.from === 'cache' ? await readSettings(root) : await openAgent(root);
   const level = (await appliedKernelPatch(agent.paths))?.live.level;
   try {
     const newest = await newestLevel(agent, kernel, source);
@@ -86,7 +86,11 @@ function standing(
   return { status, level, newestLevel, reason };
 }
 
-async function newestLevel(agent: Agent, kernel: Kernel, source: KernelSource): Promise<number | undefined> {
+async function newestLevel(
+  agent: Settings,
+  kernel: Kernel,
+  source: KernelSource,
+): Promise<number | undefined> {
   const { feed } = await kernelFeed(agent, source);
   return feed && entryFor(feed, kernel).level;
 }

@@ -1,14 +1,14 @@
 // Where the kernel's patch comes from: the server or the verified cache, and the patchset that the config allows.
 import { KcareError } from '../base/errors.js';
 import type { FeedState, SelectPatchset } from '../feed/index.js';
-import type { Agent } from './agent.js';
+import type { Settings } from './agent.js';
 import type { AgentConfig } from './config.js';
 import { patchsetSelection } from './selection.js';
 import { userAgent } from './version.js';
 
 export interface KernelSource {
-  /** `policy`: UPDATE_POLICY decides. */
-  readonly from: 'server' | 'policy';
+  /** `policy`: UPDATE_POLICY decides. `cache`: nothing is fetched or changed. */
+  readonly from: 'server' | 'policy' | 'cache';
   /** Nobody asked for it by hand: the keys with AUTO_ count where they are set. */
   readonly isAutomatic: boolean;
   /** Instead of PREFIX. */
@@ -19,7 +19,7 @@ const timeoutMs = 30_000;
 
 /** The feed of kernel patchsets; undefined: only the cache may be used, and nothing is cached. Throws the errors of the feed. */
 export async function kernelFeed(
-  agent: Agent,
+  agent: Settings,
   source: KernelSource,
 ): Promise<{ readonly feed: FeedState | undefined; readonly warnings: readonly string[] }> {
   const { paths, config } = agent;
@@ -59,6 +59,7 @@ export async function kernelFeed(
     }
   };
   if (source.from === 'server') return { feed: await fromServer(), warnings: [] };
+  if (source.from === 'cache') return { feed: await fromCache(), warnings: [] };
   switch (config.updatePolicy) {
     case 'LOCAL':
       return { feed: await fromCache(), warnings: [] };

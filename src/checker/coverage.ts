@@ -31,7 +31,7 @@ export async function checkCoverage(settings: Settings, offline: boolean): Promi
     ...platformChecks(),
     ...(await feedChecks(settings, offline)),
     ...(await libraryChecks(settings)),
-    ...kernelChecks(),
+    ...(await kernelChecks(settings)),
   ];
   return { libraries: verdict(checks, 'libraries'), kernel: verdict(checks, 'kernel'), checks };
 }

@@ -2,14 +2,19 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { gunzipSync } from 'node:zlib';
+import type { Settings } from '../agent/agent.js';
+import { kernelStanding } from '../agent/kernel-info.js';
+import { asKcareError } from '../base/errors.js';
+import { inspectKernel, whyUnpatchable } from '../kernel/index.js';
 import type { Check } from './coverage.js';
 import { textOf } from './platform-checks.js';
 
 const area = 'kernel';
+const askPublisher = 'Ask the publisher of the patches for this kernel, or run one that has patches.';
 const otherPatchers = /^(?:lkp_|kpatch|ksplice|klp_|livepatch_|lp_)/;
 
-export function kernelChecks(): Check[] {
-  return [livepatch(), modules(), lockdown(), others(), patches()];
+export async function kernelChecks(settings: Settings): Promise<Check[]> {
+  return [livepatch(), modules(), lockdown(), others(), await patches(settings)];
 }
 
 function livepatch(): Check {
@@ -62,14 +67,35 @@ function others(): Check {
   return { area, name, state: 'not-covered', finding, advice };
 }
 
-function patches(): Check {
-  return {
-    area,
-    name: 'kernel-patches',
-    state: 'unknown',
-    finding: `Whether there are patches for kernel ${release()} was not looked at.`,
-    advice: 'Ask the publisher of the patches.',
-  };
+/** By what is cached of the feed. */
+async function patches({ paths, config }: Settings): Promise<Check> {
+  const check = { area, name: 'kernel-patches' } as const;
+  if (whyUnpatchable(inspectKernel()))
+    return { ...check, state: 'note', finding: `No patch can be loaded into kernel ${release()}.` };
+  const notKnown = `Whether there are patches for kernel ${release()} is not known`;
+  const advice = 'Ask the patch server: kcarectl --check.';
+  if (config.patchServer === undefined)
+    return { ...check, state: 'unknown', finding: `${notKnown}: no patch server is configured.` };
+  try {
+    const { status, level, newestLevel, reason } = await kernelStanding(paths.root, {
+      from: 'cache',
+      isAutomatic: false,
+    });
+    if (status === 'unsupported')
+      return { ...check, state: 'not-covered', finding: reason ?? notKnown, advice: askPublisher };
+    if (newestLevel === undefined)
+      return {
+        ...check,
+        state: 'unknown',
+        finding: `${notKnown}: no patchset of kernels is cached.`,
+        advice,
+      };
+    const applied = level === undefined ? 'none is applied' : `level ${level} is applied`;
+    const finding = `The feed has a patch of level ${newestLevel} for kernel ${release()}; ${applied}.`;
+    return { ...check, state: 'covered', finding };
+  } catch (thrown) {
+    return { ...check, state: 'unknown', finding: `${notKnown}: ${asKcareError(thrown).message}`, advice };
+  }
 }
 
 function namesIn(directory: string): string[] {

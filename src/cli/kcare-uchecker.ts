@@ -1,5 +1,5 @@
 // `kcare-uchecker`: which processes execute libraries that are not up to date.
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import { readSettings } from '../agent/agent.js';
 import { version } from '../agent/version.js';
 import { exitCodes, type KcareError } from '../base/errors.js';
@@ -8,6 +8,7 @@ import { manualPage } from './manual-page.js';
 import { printJson, printLine } from './print.js';
 import { exitCodeOf } from './run-program.js';
 import { ucheckerText } from './uchecker-text.js';
+import { processIds } from './process-ids.js';
 
 interface Flags {
   readonly pid?: readonly number[];
@@ -67,13 +68,6 @@ const program = new Command('kcare-uchecker')
   .showHelpAfterError('See kcare-uchecker --help.')
   .allowExcessArguments(false)
   .exitOverride();
-
-/** One id, or several with commas between them. */
-function processIds(text: string, previous: readonly number[] | undefined): number[] {
-  if (!/^[1-9]\d{0,9}(,[1-9]\d{0,9})*$/.test(text))
-    throw new InvalidArgumentError('It is not a list of process ids.');
-  return [...(previous ?? []), ...text.split(',').map(Number)];
-}
 
 async function learn(flags: Flags): Promise<{ readonly feed: FeedKnowledge; readonly problem?: KcareError }> {
   if (!flags.feed) return { feed: { state: 'left-out' } };

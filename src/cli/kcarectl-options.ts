@@ -17,6 +17,7 @@ import {
   type PolicyAction,
   type PolicyOptions,
 } from './policy-options.js';
+import { processId, processIds } from './process-ids.js';
 
 export interface KcarectlOptions extends PolicyOptions, KernelCliOptions {
   readonly libUpdate?: true;
@@ -219,16 +220,4 @@ function seconds(text: string): number {
     throw new InvalidArgumentError(`It is not a number of seconds up to ${longestWaitSeconds}.`);
   }
   return value;
-}
-
-function processId(text: string): number {
-  if (!/^[1-9]\d{0,9}$/.test(text)) throw new InvalidArgumentError('It is not a process id.');
-  return Number(text);
-}
-
-/** One id, or several with commas between them. */
-function processIds(text: string, previous: readonly number[] | undefined): number[] {
-  if (!/^[1-9]\d{0,9}(,[1-9]\d{0,9})*$/.test(text))
-    throw new InvalidArgumentError('It is not a list of process ids.');
-  return [...(previous ?? []), ...text.split(',').map(Number)];
 }

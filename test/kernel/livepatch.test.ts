@@ -96,6 +96,7 @@ echo 'kcare_modify_ldt = 1' >/etc/sysconfig/kcare/sysctl.conf
 note before /proc/cmdline
 follow ${one}
 run status0 kcarectl --status
+run covered0 /opt/kcare/bin/kcare-check --offline --json
 run check0 kcarectl --check
 run update1 kcarectl --update
 note cmdline1 /proc/cmdline
@@ -103,6 +104,7 @@ note effective1 /proc/kcare/effective_version
 note cves1 /proc/kcare/cvelist
 note switch1 /proc/sys/kernel/kcare_modify_ldt
 run status1 kcarectl --status
+run covered1 /opt/kcare/bin/kcare-check --offline --json
 run again1 kcarectl --update
 follow ${two}
 run status2 kcarectl --status
@@ -126,6 +128,8 @@ run lib kcarectl --lib-info
 `);
   expect(outcome(result, 'status0')).toMatch(/^1 /);
   expect(outcome(result, 'check0')).toMatch(/^0 /);
+  expect(outcome(result, 'covered0')).toMatch(/"name":"kernel-patches".*level 1.*none is applied/);
+  expect(outcome(result, 'covered1')).toMatch(/"kernel":"covered".*level 1 is applied/);
   expect(outcome(result, 'update1')).toMatch(
     /^0 Patch level 1 applied.*Effective kernel version 6\.1\.91\nKernel is safe/,
   );
