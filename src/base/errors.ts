@@ -195,6 +195,11 @@ export const errorTable = {
     http: 400,
     hint: 'Build the module again as docs/kernel.md says.',
   },
+  KERNEL_PATCH_REFUSED: {
+    exit: refused,
+    http: 409,
+    hint: 'docs/building-kernel-patches.md says what a module cannot carry.',
+  },
   KERNEL_PATCH_MISMATCH: {
     exit: refused,
     http: 409,

@@ -34,9 +34,19 @@ export const sectionFlag = {
   infoLink: 0x40,
   group: 0x200,
   tls: 0x400,
+  /** SHF_RELA_LIVEPATCH of the kernel: relocations that it applies itself, when their object is loaded. */
+  livePatchRelocations: 0x100000,
 } as const;
 
-export const sectionIndex = { undefined: 0, absolute: 0xfff1, common: 0xfff2, extended: 0xffff } as const;
+export const sectionIndex = {
+  undefined: 0,
+  firstReserved: 0xff00,
+  /** SHN_LIVEPATCH of the kernel: it resolves the symbol itself. */
+  livePatch: 0xff20,
+  absolute: 0xfff1,
+  common: 0xfff2,
+  extended: 0xffff,
+} as const;
 
 export const segmentType = {
   load: 1,

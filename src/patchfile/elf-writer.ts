@@ -39,7 +39,7 @@ export interface RelocationToWrite {
 const headerSize = 64;
 const sectionHeaderSize = 64;
 
-class StringTable {
+export class StringTable {
   readonly #offsets = new Map<string, number>([['', 0]]);
   readonly #chunks: Buffer[] = [Buffer.from([0])];
   #size = 1;
@@ -60,9 +60,17 @@ class StringTable {
   }
 }
 
-interface Header extends SectionToWrite {
+/** A section with all fields of its header. */
+export interface SectionWithLinks extends SectionToWrite {
   readonly link: number;
   readonly info: number;
+}
+
+/** A symbol as it stands in the table: with the number of its section. */
+export interface SymbolRecord extends Omit<SymbolToWrite, 'section'> {
+  readonly sectionIndex: number;
+  /** STV_*; 0 default. */
+  readonly visibility?: number;
 }
 
 /** The bytes of the file; `type` is one of the ELF layer's `fileType`. Equal input gives equal bytes. */
@@ -76,8 +84,14 @@ export function writeElf(
   const relocated = sections.filter((section) => relocations.some((entry) => entry.section === section.name));
   const symbolTableIndex = sections.length + relocated.length + 1;
   const strings = new StringTable();
-  const symbolTable = encodeSymbols(symbols, indexOf, strings);
-  const headers: Header[] = [
+  const symbolTable = encodeSymbols(
+    symbols.map(({ section, ...symbol }) => ({
+      ...symbol,
+      sectionIndex: section === undefined ? 0 : (indexOf.get(section) ?? 0),
+    })),
+    strings,
+  );
+  const headers: SectionWithLinks[] = [
     ...sections.map((section) => ({ ...section, link: 0, info: 0 })),
     ...relocated.map((section) => ({
       name: `.rela${section.name}`,
@@ -109,10 +123,15 @@ export function writeElf(
       info: 0,
     },
   ];
+  return writeSections(type, headers);
+}
+
+/** The bytes of a file of `sections`, the null section and the table of section names added. */
+export function writeSections(type: number, sections: readonly SectionWithLinks[]): Uint8Array {
   const names = new StringTable();
-  for (const header of headers) names.add(header.name);
+  for (const section of sections) names.add(section.name);
   names.add('.shstrtab');
-  headers.push({
+  const nameTable = {
     name: '.shstrtab',
     type: sectionType.strtab,
     flags: 0,
@@ -120,11 +139,8 @@ export function writeElf(
     bytes: names.bytes(),
     link: 0,
     info: 0,
-  });
-  return layOut(type, headers, names);
-}
-
-function layOut(type: number, headers: readonly Header[], names: StringTable): Uint8Array {
+  };
+  const headers: SectionWithLinks[] = [...sections, nameTable];
   let position = headerSize;
   const placed = headers.map((header) => {
     position = Math.ceil(position / Math.max(1, header.alignment)) * Math.max(1, header.alignment);
@@ -160,24 +176,23 @@ function layOut(type: number, headers: readonly Header[], names: StringTable): U
   return file;
 }
 
-function encodeSymbols(
-  symbols: readonly SymbolToWrite[],
-  indexOf: ReadonlyMap<string, number>,
-  strings: StringTable,
-): Uint8Array {
+/** The contents of a symbol table, with the null symbol; the names go to `strings`. Locals must come first. */
+export function encodeSymbols(symbols: readonly SymbolRecord[], strings: StringTable): Uint8Array {
   const table = Buffer.alloc((symbols.length + 1) * 24);
   symbols.forEach((symbol, index) => {
     const at = (index + 1) * 24;
     table.writeUInt32LE(strings.add(symbol.name), at);
     table.writeUInt8((symbol.binding << 4) | symbol.type, at + 4);
-    table.writeUInt16LE(symbol.section === undefined ? 0 : (indexOf.get(symbol.section) ?? 0), at + 6);
+    table.writeUInt8(symbol.visibility ?? 0, at + 5);
+    table.writeUInt16LE(symbol.sectionIndex, at + 6);
     table.writeBigUInt64LE(BigInt(symbol.value), at + 8);
     table.writeBigUInt64LE(BigInt(symbol.size), at + 16);
   });
   return table;
 }
 
-function encodeRelocations(relocations: readonly RelocationToWrite[]): Uint8Array {
+/** The contents of a RELA section; symbols are counted without the null symbol. */
+export function encodeRelocations(relocations: readonly Omit<RelocationToWrite, 'section'>[]): Uint8Array {
   const table = Buffer.alloc(relocations.length * 24);
   relocations.forEach((relocation, index) => {
     table.writeBigUInt64LE(BigInt(relocation.offset), index * 24);

@@ -1,6 +1,16 @@
 // Public face of the patch file layer.
 export { checkPatch } from './check.js';
-export { writeElf, type SectionToWrite, type SymbolToWrite } from './elf-writer.js';
+export {
+  encodeRelocations,
+  encodeSymbols,
+  StringTable,
+  writeElf,
+  writeSections,
+  type SectionToWrite,
+  type SectionWithLinks,
+  type SymbolRecord,
+  type SymbolToWrite,
+} from './elf-writer.js';
 export {
   constantSections,
   fileExtension,

@@ -1,0 +1,4 @@
+// The public face of making kernel patches.
+export type { ChangedUnit, KernelSymbol } from './changed-unit.js';
+export { emitLivepatchModule, exportedSymbols, type ModuleFacts } from './livepatch-module.js';
+export { signModule, type SigningKey } from './module-signature.js';
