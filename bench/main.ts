@@ -1,4 +1,5 @@
-// The benchmark: what a real patch costs targets of 1 to 1,000 threads, 200 and 1,000 processes; what making one takes.
+// The benchmark: what a real patch costs targets of 1 to 1,000 threads, 200 and 1,000 processes; what making one takes;
+// what a scan takes.
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -8,6 +9,7 @@ import { fixtureProgram, opensslEnvironment } from '../fixtures/support/openssl.
 import { buildOpensslPatch } from '../fixtures/support/patches.js';
 import { Program } from '../fixtures/support/program.js';
 import { formatCallCost, measureCallCost, type CallCost } from './call-cost.js';
+import { formatChecker, measureChecker } from './checker.js';
 import { leaveOutExtraCertificates } from './environment.js';
 import { formatFactory, measureFactory } from './factory.js';
 import { measureUpdate, privateDirty, type Bench, type Sample } from './measure.js';
@@ -103,16 +105,28 @@ async function measureEngine(): Promise<{ rows: Row[]; calls: CallCost }> {
 
 const legend = 'one thread is busy, the others are idle; processes (proc.) are idle';
 
-/** `--only engine` or `--only factory` leaves out the other half. */
+const parts = ['engine', 'factory', 'checker'] as const;
+
+/** `--only PART` leaves out the others. */
+function chosenParts(): readonly (typeof parts)[number][] {
+  const place = process.argv.indexOf('--only');
+  if (place < 0) return parts;
+  const chosen = parts.filter((part) => part === process.argv[place + 1]);
+  if (chosen.length === 0) throw new Error(`--only takes one of: ${parts.join(', ')}.`);
+  return chosen;
+}
+
 async function main(): Promise<void> {
-  const only = process.argv[process.argv.indexOf('--only') + 1];
-  const engine = only === 'factory' ? undefined : await measureEngine();
-  const factory = only === 'engine' ? undefined : await measureFactory(progress);
+  const chosen = chosenParts();
+  const engine = chosen.includes('engine') ? await measureEngine() : undefined;
+  const factory = chosen.includes('factory') ? await measureFactory(progress) : undefined;
+  const checker = chosen.includes('checker') ? await measureChecker(progress) : undefined;
   const texts = [
     ...(engine ? [`${formatTable(engine.rows)}\n(${legend})\n${formatCallCost(engine.calls)}`] : []),
     ...(factory ? [formatFactory(factory)] : []),
+    ...(checker ? [formatChecker(checker)] : []),
   ];
-  const json = JSON.stringify({ ...engine, factory }, undefined, 2);
+  const json = JSON.stringify({ ...engine, factory, checker }, undefined, 2);
   process.stdout.write(`${asJson ? json : texts.join('\n\n')}\n`);
 }
 
