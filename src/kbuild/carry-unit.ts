@@ -13,6 +13,7 @@ import {
 import { CarriedObject, type Piece } from './carried-object.js';
 import type { ChangedUnit, KernelSymbol } from './changed-unit.js';
 import { livePatchPlaceholder } from './livepatch-symbols.js';
+import { distanceToEnd } from './operand-end.js';
 import { specialEntries, specialSections, type SpecialEntry } from './special-sections.js';
 
 /** A function of the kernel, and the symbol of the code that takes its place. */
@@ -69,6 +70,8 @@ class Carrier {
   readonly #data: ReadonlySet<string>;
   readonly #queue: Piece[] = [];
   readonly #seen = new Set<Piece>();
+  /** Where the pieces of .altinstr_aux begin. */
+  #slowPaths: readonly number[] | undefined;
 
   constructor(
     private readonly unit: ChangedUnit,
@@ -185,15 +188,37 @@ class Carrier {
     else this.#toData(piece, relocation, symbol, section, offset);
   }
 
-  /** Offset in its section that a relocation is about: relative ones count from the end of the instruction, at least. */
-  #place({ type, addend }: ElfRelocation, symbol: ElfSymbol, piece: Piece): number {
-    const isInstruction = (piece.source.flags & sectionFlag.execute) !== 0;
-    return symbol.value + addend + (isInstruction && relativeTypes.has(type) ? 4 : 0);
+  /** Offset in its section that a relocation is about: in code, relative ones count from the end of the instruction. */
+  #place({ type, addend, offset }: ElfRelocation, symbol: ElfSymbol, source: ElfSection): number {
+    const isRelative = (source.flags & sectionFlag.execute) !== 0 && relativeTypes.has(type);
+    return symbol.value + addend + (isRelative ? distanceToEnd(source.bytes, offset) : 0);
+  }
+
+  /** The piece of code outside of functions that begins at `place`: it goes on until something refers to the next one. */
+  #slowPath(section: ElfSection, place: number): Piece {
+    this.#slowPaths ??= this.#placesIn(section);
+    const end = this.#slowPaths.find((other) => other > place) ?? section.bytes.length;
+    return this.#add(section, place, end, 1);
+  }
+
+  #placesIn(section: ElfSection): number[] {
+    const places = this.#elf.sections.flatMap((source) =>
+      relocationsFor(this.#elf, source.index).flatMap((relocation) => {
+        const symbol = this.#symbols[relocation.symbolIndex];
+        return symbol?.sectionIndex === section.index ? [this.#place(relocation, symbol, source)] : [];
+      }),
+    );
+    return [...new Set(places)].sort((a, b) => a - b);
   }
 
   #toCode(piece: Piece, relocation: ElfRelocation, symbol: ElfSymbol, section: ElfSection): void {
     const { offset, type, addend } = relocation;
-    const place = this.#place(relocation, symbol, piece);
+    const place = this.#place(relocation, symbol, piece.source);
+    if (section.name === '.altinstr_aux') {
+      const added = this.#slowPath(section, place);
+      this.object.referInside(piece, offset, type, added, symbol.value + addend);
+      return;
+    }
     const known = this.object.pieceAt(section, place);
     const owner = this.#functionAt(section, place);
     const isSpecial = specialSections[piece.source.name] !== undefined || section === piece.source;
@@ -231,7 +256,7 @@ class Carrier {
     offset: number,
   ): void {
     const { type, addend } = relocation;
-    const place = this.#place(relocation, symbol, piece);
+    const place = this.#place(relocation, symbol, piece.source);
     const datum = this.#datumAt(section, place, symbol);
     if (datum && this.unit.symbols.has(datum.name)) {
       this.#outside(piece, relocation, datum.name, symbol.value + addend - datum.value);
