@@ -10,6 +10,8 @@ export interface AgentConfig {
   readonly patchServer: string | undefined;
   readonly registrationUrl: string | undefined;
   readonly prefix: string | undefined;
+  /** Of kernel patches. */
+  readonly patchType: 'extra' | 'free' | undefined;
   readonly updatePolicy: 'REMOTE' | 'LOCAL' | 'LOCAL_FIRST';
   readonly ignoreUnknownKernel: boolean;
   readonly loadKcareSysctl: boolean;
@@ -43,6 +45,7 @@ export const defaultConfig: AgentConfig = {
   patchServer: undefined,
   registrationUrl: undefined,
   prefix: undefined,
+  patchType: undefined,
   updatePolicy: 'REMOTE',
   ignoreUnknownKernel: false,
   loadKcareSysctl: true,
@@ -70,6 +73,7 @@ const keys: Readonly<Record<string, Apply>> = {
       /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/,
       'one word such as test, 12h, 24h, 48h',
     )),
+  PATCH_TYPE: (config, setting) => (config.patchType = oneOf<'extra' | 'free'>(setting, ['extra', 'free'])),
   UPDATE_POLICY: (config, setting) =>
     (config.updatePolicy = oneOf(setting, ['REMOTE', 'LOCAL', 'LOCAL_FIRST'])),
   IGNORE_UNKNOWN_KERNEL: (config, setting) => (config.ignoreUnknownKernel = truth(setting)),

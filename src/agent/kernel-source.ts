@@ -28,7 +28,7 @@ export async function kernelFeed(
       'CONFIG_INVALID',
       `PATCH_SERVER is not set in ${paths.config}, so there is nowhere to get patches from.`,
     );
-  const prefix = source.prefix ?? config.prefix;
+  const prefix = feedName(source.prefix ?? config.prefix, config.patchType);
   const options = {
     server: config.patchServer,
     cacheDirectory: paths.cache,
@@ -76,6 +76,11 @@ export async function kernelFeed(
         return { feed, warnings: [`${thrown.message} The cached patchset is used.`] };
       }
   }
+}
+
+/** Kernel patches of a type are a feed of their own: `extra`, and beside the feed `test`, `test-extra`. */
+function feedName(prefix: string | undefined, type: string | undefined): string | undefined {
+  return type === undefined || prefix === undefined ? (prefix ?? type) : `${prefix}-${type}`;
 }
 
 /** The rules of the config, for patchsets of kernels. Throws CONFIG_INVALID. */

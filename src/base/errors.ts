@@ -198,7 +198,7 @@ export const errorTable = {
   KERNEL_PATCH_REFUSED: {
     exit: refused,
     http: 409,
-    hint: 'docs/building-kernel-patches.md says what a module cannot carry.',
+    hint: 'docs/livepatch-modules.md says what a module cannot carry, and what helps.',
   },
   KERNEL_PATCH_MISMATCH: {
     exit: refused,

@@ -32,6 +32,7 @@ const statusCodes: Readonly<Record<KernelStatus, number>> = {
 const unknownStatus = 4;
 
 export async function runKernel(action: KernelAction, options: Options): Promise<number> {
+  if (options.setPatchType !== undefined) await setPatchType(options.setPatchType, options);
   switch (action.kind) {
     case 'update':
       return await runUpdate('--update', { from: 'server', isAutomatic: false }, options);
@@ -65,6 +66,8 @@ export async function runKernel(action: KernelAction, options: Options): Promise
       return await runCheck(options);
     case 'status':
       return await runStatus(options);
+    case 'patch-type':
+      return exitCodes.done;
     case 'sticky': {
       const { warnings } = await readSettings(options.root);
       await setSetting(options.root, 'STICKY_PATCH', action.value);
@@ -73,6 +76,11 @@ export async function runKernel(action: KernelAction, options: Options): Promise
       return exitCodes.done;
     }
   }
+}
+
+async function setPatchType(type: string, { root, json }: Options): Promise<void> {
+  await setSetting(root, 'PATCH_TYPE', type === 'default' ? '' : type);
+  if (!json) printLine(type === 'default' ? 'PATCH_TYPE is taken out.' : `PATCH_TYPE is ${type} now.`);
 }
 
 function sourceOf(source: KernelSource, { prefix, test }: Options): KernelSource {

@@ -18,6 +18,7 @@ export interface KernelCliOptions {
   readonly prefix?: string;
   readonly test?: true;
   readonly setStickyPatch?: string;
+  readonly setPatchType?: 'extra' | 'free' | 'default';
 }
 
 export type KernelAction =
@@ -33,7 +34,9 @@ export type KernelAction =
         | 'check'
         | 'status';
     }
-  | { readonly kind: 'sticky'; readonly value: string };
+  | { readonly kind: 'sticky'; readonly value: string }
+  /** Only to write the type down: with another action it is written before that. */
+  | { readonly kind: 'patch-type' };
 
 export const kernelActionNames = [
   '--update',
@@ -46,6 +49,7 @@ export const kernelActionNames = [
   '--check',
   '--status',
   '--set-sticky-patch',
+  '--set-patch-type',
 ] as const;
 
 export function addKernelOptions(command: Command): Command {
@@ -77,6 +81,12 @@ export function addKernelOptions(command: Command): Command {
     .option(
       '--set-sticky-patch <DATE>',
       'Write STICKY_PATCH: use no patchset newer than this date (DDMMYY, DDMMYYYY, YYYY-mm-dd). "" takes it out.',
+    )
+    .addOption(
+      new Option(
+        '--set-patch-type <TYPE>',
+        'Write PATCH_TYPE: follow the feed of kernel patches of this type. default takes it out. Alone, or before an update that is given with it.',
+      ).choices(['extra', 'free', 'default']),
     );
 }
 
@@ -112,11 +122,12 @@ export function kernelActions(options: KernelCliOptions): KernelAction[] {
       'USAGE',
       '--force and --freezer go with --update, --smart-update, --auto-update, --unload.',
     );
-  const { prefix, test, setStickyPatch } = options;
+  const { prefix, test, setStickyPatch, setPatchType } = options;
   if (test && prefix !== undefined && prefix !== 'test')
     throw new KcareError('USAGE', '--test and --prefix name different feeds.');
   return [
     ...chosen.map((name): KernelAction => ({ kind: kinds[name] })),
     ...(setStickyPatch === undefined ? [] : [{ kind: 'sticky' as const, value: setStickyPatch }]),
+    ...(setPatchType === undefined || chosen.length > 0 ? [] : [{ kind: 'patch-type' as const }]),
   ];
 }

@@ -32,6 +32,7 @@ describe('kcare.conf', () => {
       { registrationUrl: 'http://10.0.0.1/admin/api/kcare' },
     ],
     ['PREFIX=24h', { prefix: '24h' }],
+    ['PATCH_TYPE=extra', { patchType: 'extra' }],
     ['UPDATE_POLICY=LOCAL_FIRST', { updatePolicy: 'LOCAL_FIRST' }],
     ['IGNORE_UNKNOWN_KERNEL=True', { ignoreUnknownKernel: true }],
     ['LOAD_KCARE_SYSCTL=0', { loadKcareSysctl: false }],

@@ -21,6 +21,35 @@ afterAll(() => world.remove());
 
 const pidsOf = (...programs: readonly Program[]): string => programs.map(({ pid }) => pid).join(',');
 
+describe('the kernel of this machine, for which the feed has no patch and which may not take any', () => {
+  it('is left as it is with a clear message; its libraries are patched as ever', async () => {
+    const update = await host.kcarectl('--update');
+    expect(update).toMatchObject({ exitCode: 2, stdout: '' });
+    expect(update.stderr).toMatch(/kernel.*(?:cannot be patched|no patch)/is);
+    expect((await host.kcarectl('--status')).exitCode).toBe(3);
+    expect(await host.kcarectl('--unload')).toMatchObject({ exitCode: 0 });
+    const program = await world.start();
+    expect(await host.kcarectl('--lib-update', '--pid', pidsOf(program))).toMatchObject({ exitCode: 0 });
+    expect(await world.answer(program)).toBe('answer 43');
+  });
+
+  it('follows the feed of a patch type that --set-patch-type chooses, alone or with an update', async () => {
+    const setting = (): string =>
+      /^PATCH_TYPE=.*$/m.exec(readFileSync(join(host.root, 'etc/sysconfig/kcare/kcare.conf'), 'utf8'))?.[0] ??
+      '';
+    expect(await host.kcarectl('--set-patch-type', 'free')).toEqual({
+      ...{ exitCode: 0, stdout: 'PATCH_TYPE is free now.\n', stderr: '' },
+    });
+    expect(setting()).toBe('PATCH_TYPE=free');
+    const update = await host.kcarectl('--set-patch-type', 'extra', '--update');
+    expect(update).toMatchObject({ exitCode: 2, stdout: 'PATCH_TYPE is extra now.\n' });
+    expect(setting()).toBe('PATCH_TYPE=extra');
+    expect((await host.kcarectl('--set-patch-type', 'gratis')).exitCode).toBe(64);
+    expect((await host.kcarectl('--set-patch-type', 'default')).exitCode).toBe(0);
+    expect(setting()).toBe('');
+  });
+});
+
 describe('--lib-update, --lib-info, --lib-patch-info, --lib-unload', () => {
   it('say what users’ scripts expect, do it, and do nothing the second time', async () => {
     const first = await world.start();
