@@ -7,8 +7,10 @@ const root = path.dirname(import.meta.dirname);
 const commands = {
   kcarectl: 'src/cli/kcarectl.js',
   'kcare-check': 'src/cli/kcare-check.js',
+  'kcare-uname': 'src/cli/kcare-uname.js',
   'kcare-uchecker': 'src/cli/kcare-uchecker.js',
   'libcare-client': 'src/cli/libcare-client.js',
+  'libcare-cron': 'src/cli/libcare-cron.js',
   'libcare-server': 'src/cli/libcare-server.js',
   'libcare-worker': 'src/daemon/worker.js',
   'endure-patcher': 'bench/endure-patcher.js',

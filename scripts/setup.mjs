@@ -19,6 +19,7 @@ const extraPackages = {
     ...['gawk', 'bison', 'gettext', 'python3', 'auditd'],
     ...['qemu-system-x86', 'busybox-static', 'lz4', 'xz-utils', 'libelf1', 'sparse'],
     ...['openscap-scanner', 'python3-prometheus-client'],
+    ...['debootstrap', 'rpm', 'groff-base'],
   ],
   '--lint': ['clang-format', 'clang-tidy'],
 };

@@ -1,8 +1,10 @@
 // `kcare-server`: serve a directory of feeds over HTTP until SIGTERM or SIGINT.
 import { Command } from 'commander';
 import { pino } from 'pino';
+import { version } from '../agent/index.js';
 import { KcareError, exitCodes } from '../base/errors.js';
 import { startServer } from '../server/index.js';
+import { manualPage } from './manual-page.js';
 import { exitCodeOf } from './run-program.js';
 
 interface ServerFlags {
@@ -13,14 +15,37 @@ interface ServerFlags {
 }
 
 const program = new Command('kcare-server')
-  .description('serve a feed made by kcare-build publish over HTTP')
-  .requiredOption('--feed <directory>', 'the directory that kcare-build publish writes')
-  .option('--listen <address>', 'HOST:PORT; port 0 lets the system choose', '127.0.0.1:8140')
+  .requiredOption('--feed <directory>', 'The directory that kcare-build publish writes.')
+  .option(
+    '--listen <address>',
+    'HOST:PORT; port 0 lets the system choose. Default: 127.0.0.1:8140',
+    '127.0.0.1:8140',
+  )
   .option(
     '--reports <directory>',
-    'take reports of kcarectl --doctor and keep them there, outside of the feed',
+    'Take reports of kcarectl --doctor and keep them there, outside of the feed.',
   )
-  .option('--json', 'print the address and errors as JSON')
+  .option('--json', 'Print the address, and errors, as JSON.')
+  .version(version(), '--version', 'Print the version.')
+  .helpOption('--help', 'Print this page.')
+  .configureHelp({
+    formatHelp: manualPage({
+      name: 'kcare-server - serve a feed of patches over HTTP',
+      synopsis: 'kcare-server --feed DIRECTORY [--listen HOST:PORT] [--reports DIRECTORY] [--json]',
+      description: `kcare-server serves the feed that kcare-build publish made. The first line that it prints is its address; the log goes to standard error. A feed is signed: the server needs no keys, and can change nothing in it.`,
+      exit: `0
+  Ended by SIGTERM or SIGINT; requests that were begun are finished.
+1
+  Failed, for example because the address is taken.
+2
+  Refused, because it would be unsafe.
+64
+  Wrong options.`,
+      examples: `kcare-server --feed /srv/feed --listen 0.0.0.0:8140
+  Serve on all addresses of this host.`,
+    }),
+  })
+  .showHelpAfterError('See kcare-server --help.')
   .exitOverride()
   .action(serve);
 

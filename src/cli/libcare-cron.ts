@@ -3,7 +3,7 @@ import { Command, Option } from 'commander';
 import { initCron, removeCron, showCron, version, type CronJob, type JobKind } from '../agent/index.js';
 import { exitCodes, KcareError } from '../base/errors.js';
 import { manualPage } from './manual-page.js';
-import { printJson, printLine } from './print.js';
+import { printJson, printLine, printWarnings } from './print.js';
 import { exitCodeOf } from './run-program.js';
 
 interface CronOptions {
@@ -62,7 +62,7 @@ async function run(verb: string, { root, json, with: kind }: CronOptions): Promi
       if (json) {
         printJson(change);
       } else {
-        for (const warning of change.warnings) process.stderr.write(`libcare-cron: warning: ${warning}\n`);
+        printWarnings(change.warnings);
         const removed = change.isChanged ? 'The job is removed.' : 'There is no job.';
         const there = change.isChanged ? 'The job is written.' : 'The job was there.';
         printLine(verb === 'init' ? there : removed);

@@ -1,6 +1,7 @@
 // `libcare-patch-make`: makes patches for running processes out of a project's sources, its own build and source patches.
 import path from 'node:path';
 import { Command, InvalidArgumentError, type Help } from 'commander';
+import { version } from '../agent/index.js';
 import { exitCodes, KcareError } from '../base/errors.js';
 import { makePatches, type MadeDeliverable, type MakeResult } from '../make/index.js';
 import { patchJson } from './patch-json.js';
@@ -61,6 +62,7 @@ const program = new Command('libcare-patch-make')
   .option('--package-version <VERSION>', 'Version that they name.')
   .option('--verbose', 'Show what the builds print, on standard error.')
   .option('--json', 'Print the result, and errors, as JSON.')
+  .version(version(), '--version', 'Print the version.')
   .helpOption('--help', 'Print this page.')
   .configureHelp({ formatHelp })
   .showHelpAfterError('See libcare-patch-make --help.')

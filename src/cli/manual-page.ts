@@ -1,8 +1,12 @@
 // Lays out help as manual pages: sections, indented, with the options as commander knows them.
 import type { Command, Help } from 'commander';
 
-const width = 80;
 const indent = 7;
+
+/** Lines longer than a hundred characters read badly; narrower than forty, the options no longer fit. */
+export function pageWidth(columns: number | undefined): number {
+  return Math.max(40, Math.min(columns ?? 80, 100));
+}
 
 /** The OPTIONS section, made from the options themselves, so that the page cannot lack one. */
 export function optionsSection(command: Command, helper: Help): string {
@@ -11,6 +15,14 @@ export function optionsSection(command: Command, helper: Help): string {
     .map((option) => `${option.flags}\n${wrap(option.description, indent + 4)}`)
     .map((text) => ' '.repeat(indent) + text);
   return `OPTIONS\n${options.join('\n\n')}`;
+}
+
+/** The COMMANDS section of a program that has some. */
+function commandsSection(command: Command, helper: Help): string[] {
+  const commands = helper.visibleCommands(command).filter((one) => one.name() !== 'help');
+  if (commands.length === 0) return [];
+  const lines = commands.map((one) => `${one.name()}\n  ${one.description() || one.summary()}`);
+  return [section('COMMANDS', lines.join('\n'))];
 }
 
 /** Indents a section; lines that begin with two blanks describe the line above them. */
@@ -23,6 +35,7 @@ export function section(title: string, text: string): string {
 }
 
 function wrap(text: string, left: number): string {
+  const width = pageWidth(process.stdout.columns);
   const lines: string[] = [];
   let line = '';
   for (const word of text.split(' ')) {
@@ -54,6 +67,7 @@ export function manualPage(page: PageText): (command: Command, helper: Help) => 
       section('NAME', page.name),
       section('SYNOPSIS', page.synopsis),
       section('DESCRIPTION', page.description),
+      ...commandsSection(command, helper),
       optionsSection(command, helper),
       section('EXIT STATUS', page.exit),
       section('EXAMPLES', page.examples),

@@ -1,6 +1,13 @@
 // Writing to the terminal: results to standard output, troubles to standard error.
 import type { KcareError } from '../base/errors.js';
 
+let programName = 'kcarectl';
+
+/** Before which name warnings of this process stand. */
+export function nameProgram(name: string): void {
+  programName = name;
+}
+
 // A reader that closes early (`| head`) ends nothing but the output.
 for (const stream of [process.stdout, process.stderr]) {
   stream.on('error', (error: NodeJS.ErrnoException) => {
@@ -18,7 +25,7 @@ export function printJson(value: unknown): void {
 }
 
 export function printWarnings(warnings: readonly string[]): void {
-  for (const warning of warnings) process.stderr.write(`kcarectl: warning: ${visible(warning)}\n`);
+  for (const warning of warnings) process.stderr.write(`${programName}: warning: ${visible(warning)}\n`);
 }
 
 /** With `asJson` on standard output, where programs look for the result; else as text on standard error. */

@@ -4,6 +4,11 @@ import type { Progress } from '../host/index.js';
 const eraseLine = '\r\x1b[K';
 const shortestIntervalMs = 50;
 
+/** A line that wraps could not be erased. */
+function fitted(line: string): string {
+  return line.slice(0, Math.max(process.stderr.columns - 1, 0));
+}
+
 export interface ProgressLine {
   readonly show: Progress;
   readonly clear: () => void;
@@ -18,7 +23,7 @@ export function progressLine(verb: string): ProgressLine {
       const now = performance.now();
       if (now - shownAt < shortestIntervalMs) return;
       shownAt = now;
-      process.stderr.write(`${eraseLine}${verb}: ${done} of ${total} processes, now ${pid}`);
+      process.stderr.write(eraseLine + fitted(`${verb}: ${done} of ${total} processes, now ${pid}`));
     },
     clear: () => {
       if (shownAt !== -Infinity) process.stderr.write(eraseLine);
@@ -52,8 +57,7 @@ export function progressBar(unit: string): ProgressBar {
       const bar = `[${'#'.repeat(filled)}${'-'.repeat(barWidth - filled)}]`;
       const now = [...stages].map(([name, stage]) => `${name}: ${stage}`).join('; ');
       const line = `${bar} ${done} of ${total} ${unit}  ${now}`;
-      // A line that wraps could not be erased.
-      process.stderr.write(`${eraseLine}${line.slice(0, process.stderr.columns - 1)}`);
+      process.stderr.write(eraseLine + fitted(line));
     },
     clear: () => void process.stderr.write(eraseLine),
   };

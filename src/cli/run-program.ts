@@ -1,10 +1,11 @@
 // What the programs have in common: mistakes and failures become a message and an exit code.
 import { CommanderError } from 'commander';
 import { asKcareError, exitCodes } from '../base/errors.js';
-import { printError } from './print.js';
+import { nameProgram, printError } from './print.js';
 
 /** Runs `action` for the program `name`; prints what goes wrong, as JSON when asked by `--json`. Returns the exit code. */
 export async function exitCodeOf(name: string, action: () => Promise<number>): Promise<number> {
+  nameProgram(name);
   try {
     return await action();
   } catch (thrown) {
