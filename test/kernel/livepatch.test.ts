@@ -8,7 +8,9 @@ import { cpioEntries, type CpioEntry } from '../../fixtures/support/cpio.js';
 import { runGuest, type GuestOptions, type GuestResult } from '../../fixtures/support/guest.js';
 import { archiveKernels, kernelImage, type KernelImage } from '../../fixtures/support/kernel-archive.js';
 import { agentEntries, buildCompanion, buildLivePatches } from '../../fixtures/support/kernel-modules.js';
+import { trustingKernel } from '../../fixtures/support/trusted-kernel.js';
 import { publish } from '../../src/feed/index.js';
+import { signModule, type SigningKey } from '../../src/kbuild/index.js';
 
 const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'kcare-livepatch-'));
 afterAll(() => {
@@ -16,6 +18,8 @@ afterAll(() => {
 });
 
 let kernel: KernelImage;
+/** The same, with a key of ours built in. */
+let trusting: KernelImage;
 let entries: Map<string, CpioEntry>;
 /** Of levels 1, 2 and 3. */
 let patchsets: string[];
@@ -36,7 +40,9 @@ beforeAll(async () => {
   const host = await LocalHost.create(path.join(directory, 'host'), []);
   patchsets = [];
   for (const file of [first, second, third]) patchsets.push((await host.publish([file])).patchset ?? '');
-  await publishOthers(host, first);
+  const trust = trustingKernel(kernel, path.join(directory, 'trust'));
+  trusting = trust.kernel;
+  await publishOthers(host, first, trust.signingKey);
   entries = agentEntries();
   const add = (source: string, target: string): void => {
     for (const [name, entry] of cpioEntries(source, target)) entries.set(name, entry);
@@ -47,8 +53,8 @@ beforeAll(async () => {
   add(foreign, '/root/foreign.ko');
 });
 
-/** Feeds that must not lead to a load: for another build, another release, and cut off. */
-async function publishOthers(host: LocalHost, module: string): Promise<void> {
+/** A feed of a module that is signed for the kernel, and those that must not lead to a load: for another build, another release, cut off. */
+async function publishOthers(host: LocalHost, module: string, key: SigningKey): Promise<void> {
   const { feedDirectory } = host;
   const keyDirectory = path.join(host.directory, 'keys');
   const bytes = fs.readFileSync(module);
@@ -58,6 +64,7 @@ async function publishOthers(host: LocalHost, module: string): Promise<void> {
   const variants: Record<string, Buffer> = {
     otherbuild: changed(buildId, '0'.repeat(buildId.length)),
     otherrelease: changed(`vermagic=${kernel.release}`, `vermagic=${'9'.repeat(kernel.release.length)}`),
+    signed: await signModule(bytes, key),
     cut: bytes,
   };
   for (const [prefix, variant] of Object.entries(variants)) {
@@ -191,6 +198,11 @@ run crashed kcarectl --smart-update
 note cmdlinecrashed /proc/cmdline
 run byhand kcarectl --update
 run smart kcarectl --smart-update
+run unload3 kcarectl --unload
+sleep 100000 & sleeper=$!
+run forced kcarectl --update --freezer none --force
+note cmdlineforced /proc/cmdline
+run statusforced kcarectl --status
 `);
   expect(outcome(result, 'update2')).toMatch(/^0 /);
   expect(outcome(result, 'blocked')).toMatch(/^4 .*turned back\. .*\(sleep\).*hrtimer_nanosleep/s);
@@ -205,9 +217,13 @@ run smart kcarectl --smart-update
   expect(text(result, 'cmdlinecrashed.out')).not.toMatch(/patched/);
   expect(outcome(result, 'byhand')).toMatch(/^0 Patch level 3 applied/);
   expect(outcome(result, 'smart')).toMatch(/^0 Patch level 3 is applied already/);
+  expect(outcome(result, 'unload3')).toMatch(/^0 /);
+  expect(outcome(result, 'forced')).toMatch(/^0 Patch level 3 applied.*\(sleep\) was passed over by force/s);
+  expect(text(result, 'cmdlineforced.out')).toBe('patched level 3');
+  expect(outcome(result, 'statusforced')).toMatch(/^0 /);
 });
 
-test('nothing is loaded for another kernel, from a cut or unsigned feed, beside another live patch, or against the policy of the kernel', async () => {
+test('nothing is loaded for another kernel, from a cut or unsigned feed, or against the policy of the kernel; a module with a trusted signature is', async () => {
   const [one = ''] = patchsets;
   const result = await guest(
     `
@@ -216,11 +232,13 @@ run enforced kcarectl --update
 note cmdline /proc/cmdline
 for prefix in otherbuild otherrelease cut; do run $prefix kcarectl --update --prefix $prefix; done
 run statusother kcarectl --status --prefix otherbuild
+ls /sys/kernel/livepatch >/out/loaded.out
+run signed kcarectl --update --prefix signed
+note cmdlinesigned /proc/cmdline
 rm -r /etc/sysconfig/kcare/keys
 run unsigned kcarectl --update --prefix cut
-ls /sys/kernel/livepatch >/out/loaded.out
 `,
-    { append: 'module.sig_enforce=1' },
+    { kernel: trusting, append: 'module.sig_enforce=1' },
   );
   expect(outcome(result, 'enforced')).toMatch(/^2 .*EKEYREJECTED.*demands signed modules/s);
   expect(text(result, 'cmdline.out')).toMatch(/sig_enforce/);
@@ -230,6 +248,8 @@ ls /sys/kernel/livepatch >/out/loaded.out
   expect(outcome(result, 'statusother')).toMatch(/^3 /);
   expect(outcome(result, 'unsigned')).toMatch(/^2 /);
   expect(text(result, 'loaded.out')).toBe('');
+  expect(outcome(result, 'signed')).toMatch(/^0 Patch level 1 applied/);
+  expect(text(result, 'cmdlinesigned.out')).toBe('patched level 1');
 });
 
 test('two processors under load, at random addresses: level 1 to 3 and back while another live patch is refused first', async () => {
@@ -250,6 +270,10 @@ run update3 kcarectl --update
 note cmdline3 /proc/cmdline
 run unload kcarectl --unload
 note after /proc/cmdline
+mount -t securityfs securityfs /sys/kernel/security
+echo integrity >/sys/kernel/security/lockdown
+run locked kcarectl --update
+note afterlocked /proc/cmdline
 `,
     { withRandomAddresses: true, cpus: 2 },
   );
@@ -259,4 +283,6 @@ note after /proc/cmdline
   expect(text(result, 'cmdline3.out')).toBe('patched level 3');
   expect(outcome(result, 'unload')).toMatch(/^0 /);
   expect(text(result, 'after.out')).toMatch(/console=/);
+  expect(outcome(result, 'locked')).toMatch(/^2 .*EPERM.*locked down \(integrity\)/s);
+  expect(text(result, 'afterlocked.out')).toMatch(/console=/);
 });
