@@ -261,4 +261,13 @@ function makePackages() {
   }
 }
 
-if (process.argv[1] === import.meta.filename) makePackages();
+if (process.argv[1] === import.meta.filename) {
+  try {
+    makePackages();
+  } catch (error) {
+    const isMissing = error.code === 'ENOENT' && error.syscall?.startsWith('spawn');
+    const advice = isMissing ? ' Install the Debian packages build-essential and rpm.' : '';
+    process.stderr.write(`package: ${error.message}${advice}\n`);
+    process.exitCode = 1;
+  }
+}

@@ -140,6 +140,27 @@ describe.each(commands)('%s', (name) => {
   });
 });
 
+it.each([
+  ['kcarectl', '--lib-info'],
+  ['kcarectl', '--lib-patch-info'],
+  ['kcarectl', '--metrics'],
+  ['kcare-uchecker', '--no-feed', '--json'],
+  ['kcare-check', '--offline', '--json'],
+  ['kcare-uname', '--all', '--json'],
+  ['libcare-cron', 'show', '--json'],
+])('%s %s keeps its exit code, and shows no stack, when nobody reads', (name, ...parameters) => {
+  // `head -0` is gone before anything is written.
+  const shell = '"$@" | head -0; exit "${PIPESTATUS[0]}"';
+  const root = { ...process.env, KCARE_ROOT: directory };
+  const { status, signal, stderr } = spawnSync('bash', ['-c', shell, 'bash', program(name), ...parameters], {
+    encoding: 'utf8',
+    env: root,
+  });
+  expect(signal).toBeNull();
+  expect([0, 4, 5, 6], stderr).toContain(status);
+  expect(stderr).not.toMatch(/^\s+at |EPIPE/m);
+});
+
 it('pages are as wide as the terminal, within reason', () => {
   expect([undefined, 80, 95, 300, 10].map(pageWidth)).toEqual([80, 80, 95, 100, 40]);
 });
