@@ -36,11 +36,14 @@ async function install(deb: string): Promise<void> {
 
 const answer = async (): Promise<string> => await world.answer(target);
 let first: string[];
+let second: string[];
 
 beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), 'kcare-packages-'));
   world = new AnswersWorld();
+  // One right after the other: the sources must not change in between.
   first = make('first', '1.0');
+  second = make('second', '1.0');
   const feedDirectory = join(directory, 'feed');
   const files = [world.writePatchFile(world.patch(1, 43), 'level-1')];
   await publish({ feedDirectory, keyDirectory: join(directory, 'keys'), files, createKeys: true });
@@ -68,7 +71,6 @@ afterAll(async () => {
 });
 
 it('the same sources give the same bytes', () => {
-  const second = make('second', '1.0');
   expect(second.map((file) => basename(file))).toEqual([
     'kernelcare_1.0_amd64.deb',
     'kernelcare-1.0-1.x86_64.rpm',
