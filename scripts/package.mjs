@@ -28,7 +28,8 @@ export const hostCommands = [
 ];
 const bundles = [...hostCommands, 'libcare-worker'];
 const home = 'usr/libexec/kcare';
-const conffiles = ['etc/sysconfig/kcare/kcare.conf', 'etc/audit/rules.d/kernelcare.rules'];
+const conffiles = ['etc/sysconfig/kcare/kcare.conf', 'etc/cron.d/kcare-cron'];
+const moduleSources = ['kcare.c', 'kcare.h', 'Kbuild', 'Makefile'];
 const maintainer = 'kcare <root@localhost>';
 const summary = 'live patches for the libraries of running processes and for the kernel';
 const description =
@@ -85,9 +86,20 @@ function fillStage(stage, version) {
   tree(inRoot('packaging/systemd'), 'usr/lib/systemd/system');
   copy(inRoot('packaging/audit/kernelcare.rules'), 'etc/audit/rules.d/kernelcare.rules', 0o640);
   copy(inRoot('packaging/config/kcare.conf'), 'etc/sysconfig/kcare/kcare.conf');
+  copy(inRoot('packaging/cron/kcare-cron'), 'etc/cron.d/kcare-cron');
+  for (const name of moduleSources) copy(inRoot('kmod', name), `usr/src/kcare-${version}/${name}`);
+  put(`usr/src/kcare-${version}/dkms.conf`, dkms(version));
   tree(inRoot('docs'), 'usr/share/doc/kcare');
   copy(inRoot('LICENSE'), 'usr/share/doc/kcare/copyright');
 }
+
+const dkms = (version) => `PACKAGE_NAME="kcare"
+PACKAGE_VERSION="${version}"
+BUILT_MODULE_NAME[0]="kcare"
+DEST_MODULE_LOCATION[0]="/updates/dkms"
+MAKE[0]="make KDIR=$kernel_source_dir"
+AUTOINSTALL="yes"
+`;
 
 /** Every file and directory below `stage`, relative, in a fixed order. */
 function contents(stage) {
