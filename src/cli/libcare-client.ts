@@ -1,10 +1,11 @@
 // `libcare-client`: asks libcare-server, and says so when there is none.
 import { Command, Option } from 'commander';
-import { version, type LibraryInfo } from '../agent/index.js';
+import { openAgent, version, type LibraryInfo } from '../agent/index.js';
 import { exitCodes, KcareError } from '../base/errors.js';
 import { askServer, NoServer, type Question } from '../daemon/client.js';
 import { libraryResultFrom } from '../daemon/protocol.js';
 import { clientInfo } from './client-info.js';
+import { keepingCveList } from './keeping-cve-list.js';
 import { libraryJson } from './library-json.js';
 import { libraryText } from './library-text.js';
 import { manualPage } from './manual-page.js';
@@ -57,10 +58,10 @@ const program = new Command('libcare-client')
 async function run(verb: string, flags: Flags): Promise<number> {
   const request = verbs.find((known) => known === verb);
   if (!request) throw new KcareError('USAGE', `"${verb}" is none of ${verbs.join(', ')}.`);
-  const answer = await ask(flags.root, { request, waitMs: seconds(flags.wait) * 1000, ...pidsOf(flags) });
+  const question = { request, waitMs: seconds(flags.wait) * 1000, ...pidsOf(flags) };
   switch (request) {
     case 'info': {
-      const info = answer as LibraryInfo;
+      const info = (await ask(flags.root, question)) as LibraryInfo;
       for (const entry of clientInfo(info)) {
         if (flags.json) printJson(entry);
         else printLine(infoLine(entry));
@@ -69,7 +70,10 @@ async function run(verb: string, flags: Flags): Promise<number> {
     }
     case 'update':
     case 'unload': {
-      const result = libraryResultFrom(answer);
+      const agent = await openAgent(flags.root);
+      const result = await keepingCveList(request, agent, async () =>
+        libraryResultFrom(await ask(flags.root, question)),
+      );
       if (flags.json) {
         printJson(libraryJson(result));
       } else {
@@ -80,7 +84,7 @@ async function run(verb: string, flags: Flags): Promise<number> {
     }
     case 'status':
     case 'stop':
-      printJson(answer);
+      printJson(await ask(flags.root, question));
       return exitCodes.done;
   }
 }

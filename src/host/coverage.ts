@@ -59,7 +59,7 @@ export interface CoverageOptions {
   readonly blacklist?: Blacklist | undefined;
   /** By pid: what the last run noted (readOutcomes). */
   readonly outcomes?: ReadonlyMap<number, OutcomeRecord> | undefined;
-  /** Why nothing is patched at present, one sentence; absent when new processes are patched. */
+  /** Why nothing is patched at present, one sentence; absent when an update patches processes. */
   readonly heldBack?: string | undefined;
 }
 

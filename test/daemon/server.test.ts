@@ -1,5 +1,5 @@
 // libcare-server as its clients meet it: the same results as without it, and nobody else gets anything from it.
-import { chmodSync, statSync } from 'node:fs';
+import { chmodSync, existsSync, rmSync, statSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
@@ -54,7 +54,11 @@ it('answers kcarectl with the same text, JSON and exit code as when it is not th
 it('gives libcare-client info -j one JSON object a line', async () => {
   const target = await world.start();
   const pid = ['--pid', String(target.pid)];
+  const list = join(served.host.root, 'var/cache/kcare/libcare_cvelist');
+  rmSync(list, { force: true });
   expect((await served.client('update', ...pid)).stdout).toContain('Userspace patches are applied.');
+  // Whoever changes processes renews what scanners read.
+  expect(existsSync(list)).toBe(true);
   const { stdout, exitCode } = await served.client('info', '-j', ...pid);
   expect(exitCode).toBe(0);
   expect(JSON.parse(stdout)).toEqual({
