@@ -163,6 +163,9 @@ export class CodeObject {
     }
   }
 
+  /** What tables of the object say about places in a function, as {@link identity} does; kinds of objects have more. */
+  readonly attachments: (part: ObjectFunction) => string = () => '';
+
   sectionIdentity(section: ElfSection): string {
     return baseName(section.name);
   }

@@ -170,11 +170,16 @@ export async function prepareKernelTree(
   await withLock(path.join(work, 'kernel-trees'), async () => {
     await makeDirectoryOnce(directory, async (fresh) => {
       const tarball = await sourceTarball(work, kernel.version);
-      await unpackMembers(tarball, fresh, leftOut.map((part) => `--exclude=${first}/${part}`));
+      await unpackMembers(
+        tarball,
+        fresh,
+        leftOut.map((part) => `--exclude=${first}/${part}`),
+      );
       await addPrepared(work, kernel, fresh);
     });
     for (const part of ['drivers', 'sound']) {
-      if (!files.some((file) => file.startsWith(`${part}/`)) || existsSync(path.join(directory, part))) continue;
+      if (!files.some((file) => file.startsWith(`${part}/`)) || existsSync(path.join(directory, part)))
+        continue;
       const tarball = await sourceTarball(work, kernel.version);
       await makeDirectoryOnce(path.join(directory, part), async (fresh) => {
         await unpackMembers(tarball, fresh, [`${first}/${part}`]);
@@ -216,11 +221,13 @@ export async function sourceFiles(
       const tarball = await sourceTarball(work, version);
       const first = path.basename(tarball, '.tar.xz');
       // tar ends with an error when a member is missing: what it found counts.
-      await unpackMembers(tarball, directory, unknown.map((file) => `${first}/${file}`)).catch(
-        (error: unknown) => {
-          if (!(error instanceof KcareError) || !/Not found in archive/.test(error.message)) throw error;
-        },
-      );
+      await unpackMembers(
+        tarball,
+        directory,
+        unknown.map((file) => `${first}/${file}`),
+      ).catch((error: unknown) => {
+        if (!(error instanceof KcareError) || !/Not found in archive/.test(error.message)) throw error;
+      });
     }
     for (const file of files) {
       const place = path.join(directory, file);

@@ -25,7 +25,10 @@ const commandPattern =
  * Asks the build of the prepared tree how it compiles `sources`; those that it does not compile are left out.
  * Throws BUILD_TOOL_FAILED.
  */
-export async function unitCommands(tree: string, sources: readonly string[]): Promise<Map<string, UnitCommand>> {
+export async function unitCommands(
+  tree: string,
+  sources: readonly string[],
+): Promise<Map<string, UnitCommand>> {
   const found = new Map<string, UnitCommand>();
   const byTop = new Map<string, string[]>();
   for (const source of sources) {
@@ -101,4 +104,5 @@ export async function compileKernelUnit(
   return object;
 }
 
-export const readTreeFile = (tree: string, file: string): Promise<string> => readFile(path.join(tree, file), 'utf8');
+export const readTreeFile = (tree: string, file: string): Promise<string> =>
+  readFile(path.join(tree, file), 'utf8');
