@@ -284,7 +284,12 @@ class Carrier {
   #outsideName(name: string, symbol: KernelSymbol): string {
     if (symbol.isExported && symbol.owner === 'vmlinux') return name;
     const patched = symbol.owner === 'vmlinux' ? 'vmlinux' : (this.unit.module ?? 'vmlinux');
-    return livePatchPlaceholder({ patched, owner: symbol.owner, name, position: symbol.position });
+    return livePatchPlaceholder({
+      patched,
+      owner: symbol.owner,
+      name: symbol.name ?? name,
+      position: symbol.position,
+    });
   }
 }
 
