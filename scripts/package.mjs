@@ -267,7 +267,13 @@ function makePackages() {
     const makers = { deb: makeDeb, rpm: makeRpm };
     const chosen = Object.keys(makers).filter((kind) => (values.only ?? kind) === kind);
     if (chosen.length === 0) throw new Error('--only takes deb or rpm.');
-    for (const kind of chosen) console.log(makers[kind](stage, work, options));
+    const made = chosen.map((kind) => makers[kind](stage, work, options));
+    const sum = (file) => createHash('sha256').update(fs.readFileSync(file)).digest('hex');
+    fs.writeFileSync(
+      path.join(output, 'SHA256SUMS'),
+      made.map((file) => `${sum(file)}  ${path.basename(file)}\n`).join(''),
+    );
+    made.forEach((file) => console.log(file));
   } finally {
     fs.rmSync(work, { recursive: true, force: true });
   }

@@ -1,6 +1,8 @@
 // The packages in a real Debian system without compiler and Node.js, and in an empty root of rpm.
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -133,6 +135,46 @@ it('is removed without unpatching unless that is asked for; purging leaves nothi
   const left = await debian.run(['sh', '-c', 'find / -xdev -path "*kcare*" -o -xdev -path "*libcare*"']);
   const known = /^\/(proc|root)\//;
   expect(left.stdout.split('\n').filter((line) => line !== '' && !known.test(line))).toEqual([]);
+});
+
+it('is installed by the script from a server, if the signature and the sums are right', async () => {
+  const place = join(directory, 'first');
+  const home = join(directory, 'gnupg');
+  mkdirSync(home, { mode: 0o700 });
+  const gpg = (...parameters: string[]): Buffer =>
+    execFileSync('gpg', ['--homedir', home, '--batch', '--quiet', '--passphrase', '', ...parameters]);
+  gpg('--quick-generate-key', 'packages@example.org', 'ed25519', 'sign');
+  gpg('--detach-sign', '--output', join(place, 'SHA256SUMS.sig'), join(place, 'SHA256SUMS'));
+  writeFileSync(debian.outside('root/key.gpg'), gpg('--export'));
+  copyFileSync(join(packageRoot(), 'packaging/install.sh'), debian.outside('root/install.sh'));
+  const files = createServer((request, response) => {
+    try {
+      response.end(readFileSync(join(place, basename(request.url ?? ''))));
+    } catch {
+      response.writeHead(404).end();
+    }
+  });
+  await new Promise<void>((resolve) => files.listen(0, '127.0.0.1', resolve));
+  try {
+    const from = `http://127.0.0.1:${(files.address() as AddressInfo).port}`;
+    const run = (...parameters: string[]) =>
+      debian.run(['sh', '/root/install.sh', '--from', from, ...parameters]);
+    expect(await debian.run(['sh', '/root/install.sh', '--to', from])).toMatchObject({ exitCode: 64 });
+    const unsigned = await run();
+    expect([unsigned.exitCode, unsigned.stderr]).toEqual([2, expect.stringContaining('--key')]);
+    const sums = readFileSync(join(place, 'SHA256SUMS'));
+    writeFileSync(join(place, 'SHA256SUMS'), sums.toString().replace(/^./, '0').replace(/^0/, 'f'));
+    expect(await run('--key', '/root/key.gpg')).toMatchObject({ exitCode: 2 });
+    expect((await debian.run(['sh', '-c', 'command -v kcarectl'])).stdout).toBe('');
+    writeFileSync(join(place, 'SHA256SUMS'), sums);
+    const installed = await run('--key', '/root/key.gpg');
+    expect(installed.exitCode, `${installed.stdout}${installed.stderr}`).toBe(0);
+    expect(await debian.run(['kcarectl', '--version'])).toMatchObject({ stdout: '1.0\n' });
+    expect((await debian.run(['dpkg', '-P', 'kernelcare'])).exitCode).toBe(0);
+  } finally {
+    files.close();
+    execFileSync('gpgconf', ['--homedir', home, '--kill', 'all']);
+  }
 });
 
 it('the rpm holds the same files, and rpm installs it into an empty root', () => {
