@@ -22,7 +22,7 @@ const root = path.dirname(import.meta.dirname);
 const inRoot = (...parts) => path.join(root, ...parts);
 
 /** What runs on hosts. Commands that build and serve patches need compilers and sources, and stay in a clone. */
-export const hostCommands = [
+const hostCommands = [
   ...['kcarectl', 'kcare-check', 'kcare-uchecker', 'kcare-uname'],
   ...['libcare-client', 'libcare-cron', 'libcare-server'],
 ];

@@ -135,14 +135,9 @@ async function checkSymbols(
 }
 
 /** Names in Module.symvers: "CRC<tab>NAME<tab>OWNER<tab>KIND<tab>NAMESPACE". */
-export async function exportedSymbols(headers: string): Promise<Map<string, string>> {
+export async function exportedSymbols(headers: string): Promise<ReadonlySet<string>> {
   const text = await readFile(path.join(headers, 'Module.symvers'), 'utf8');
-  return new Map(
-    text
-      .split('\n')
-      .map((line) => line.split('\t'))
-      .flatMap(([, name, owner = '']) => (name === undefined ? [] : [[name, path.basename(owner)]])),
-  );
+  return new Set(text.split('\n').flatMap((line) => line.split('\t')[1] ?? []));
 }
 
 function refused(reasons: readonly string[]): KcareError {

@@ -163,10 +163,19 @@ it('is installed by the script from a server, if the signature and the sums are 
     const unsigned = await run();
     expect([unsigned.exitCode, unsigned.stderr]).toEqual([2, expect.stringContaining('--key')]);
     const sums = readFileSync(join(place, 'SHA256SUMS'));
-    writeFileSync(join(place, 'SHA256SUMS'), sums.toString().replace(/^./, '0').replace(/^0/, 'f'));
-    expect(await run('--key', '/root/key.gpg')).toMatchObject({ exitCode: 2 });
-    expect((await debian.run(['sh', '-c', 'command -v kcarectl'])).stdout).toBe('');
+    const refused = async (reason: RegExp): Promise<void> => {
+      const { exitCode, stderr } = await run('--key', '/root/key.gpg');
+      expect(exitCode, stderr).toBe(2);
+      expect(stderr).toMatch(reason);
+      expect((await debian.run(['sh', '-c', 'command -v kcarectl'])).stdout).toBe('');
+    };
+    writeFileSync(join(place, 'SHA256SUMS'), `${sums.toString()}\n`);
+    await refused(/not signed by a key/);
     writeFileSync(join(place, 'SHA256SUMS'), sums);
+    const deb = readFileSync(first[0] ?? '');
+    writeFileSync(first[0] ?? '', Buffer.concat([deb, Buffer.from('more')]));
+    await refused(/is not what SHA256SUMS says/);
+    writeFileSync(first[0] ?? '', deb);
     const installed = await run('--key', '/root/key.gpg');
     expect(installed.exitCode, `${installed.stdout}${installed.stderr}`).toBe(0);
     expect(await debian.run(['kcarectl', '--version'])).toMatchObject({ stdout: '1.0\n' });
