@@ -1,11 +1,15 @@
-// What the addon gives to the layers that look after a whole host: peer credentials, locks by process.
+// What the addon gives to the layers that look after a whole host: peer credentials, datagrams, locks by process.
 #include "host_binding.h"
 
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
+#include <string>
 
 namespace kcare {
 
@@ -23,6 +27,31 @@ Napi::Value peer_user(const Napi::CallbackInfo& info) {
   if (getsockopt(info[0].As<Napi::Number>().Int32Value(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
     throw system_error(info.Env(), errno);
   return Napi::Number::New(info.Env(), peer.uid);
+}
+
+/// sendDatagram(path, text): one datagram to a socket in the file system, or in the abstract namespace when
+/// `path` begins with '@'.
+Napi::Value send_datagram(const Napi::CallbackInfo& info) {
+  const std::string path = info[0].ToString();
+  const std::string text = info[1].ToString();
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof address.sun_path)
+    throw system_error(info.Env(), ENAMETOOLONG);
+  path.copy(address.sun_path, path.size());
+  if (path.front() == '@')
+    address.sun_path[0] = '\0';
+  const int descriptor = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (descriptor < 0)
+    throw system_error(info.Env(), errno);
+  const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size());
+  const ssize_t sent = sendto(descriptor, text.data(), text.size(), MSG_NOSIGNAL,
+                              reinterpret_cast<const sockaddr*>(&address), length);
+  const int number = errno;
+  close(descriptor);
+  if (sent < 0)
+    throw system_error(info.Env(), number);
+  return info.Env().Undefined();
 }
 
 /// lockByte(descriptor, offset, isHeld): an open file description lock, which the kernel gives back when we
@@ -44,6 +73,7 @@ Napi::Value lock_byte(const Napi::CallbackInfo& info) {
 
 void export_host_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("peerUser", Napi::Function::New(env, peer_user, "peerUser"));
+  exports.Set("sendDatagram", Napi::Function::New(env, send_datagram, "sendDatagram"));
   exports.Set("lockByte", Napi::Function::New(env, lock_byte, "lockByte"));
 }
 

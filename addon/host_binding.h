@@ -1,4 +1,4 @@
-// What the addon gives to the layers that look after a whole host: peer credentials, locks by process.
+// What the addon gives to the layers that look after a whole host: peer credentials, datagrams, locks by process.
 #pragma once
 
 #include <napi.h>

@@ -1,10 +1,15 @@
-// The part of the addon that looks after a whole host: who is at the other end of a socket, locks by process.
+// The part of the addon that looks after a whole host: who is at the other end of a socket, datagrams, locks by process.
 import { KcareError } from '../base/errors.js';
 import { nativeModule } from './native.js';
 
 /** User id of the process that connected this socket. */
 export function peerUser(descriptor: number): number {
   return nativeModule().peerUser(descriptor);
+}
+
+/** Sends one datagram to a Unix socket: a path, or a name of the abstract namespace behind "@". Throws what the system says. */
+export function sendDatagram(path: string, text: string): void {
+  nativeModule().sendDatagram(path, text);
 }
 
 /** Takes or gives back the lock of one byte of an open file; false when another process holds it. */

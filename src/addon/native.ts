@@ -44,6 +44,7 @@ interface NativeModule {
   findMemorySharer(pid: number): number | undefined;
   ptraceRequests(): number;
   peerUser(descriptor: number): number;
+  sendDatagram(path: string, text: string): void;
   lockByte(descriptor: number, offset: number, isHeld: boolean): boolean;
   /** 0 or the errno. */
   loadKernelModule(bytes: Uint8Array): number;

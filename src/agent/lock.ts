@@ -1,16 +1,11 @@
-// One kcarectl at a time: a lock that names its holder.
-import { mkdirSync, readFileSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+// One kcarectl at a time: a lock that names its holder, and that the kernel gives back when the holder dies.
+import { closeSync, constants, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import lockfile from 'proper-lockfile';
+import { lockByte } from '../addon/host.js';
 import { KcareError, namingFullDisk } from '../base/errors.js';
 import { integer, record, text, type Shaped } from '../base/shapes.js';
-import { systemCode } from '../proc/index.js';
 
-/** A holder that was killed is passed over after this time, milliseconds; a living one refreshes the lock meanwhile. */
-const staleMs = 10_000;
-const refreshMs = 2_000;
 const retryMs = 100;
 
 const holderShape = record({ pid: integer(0), command: text(), since: text() });
@@ -28,37 +23,30 @@ export async function withLock<Result>(
   options: LockOptions,
   action: () => Promise<Result>,
 ): Promise<Result> {
-  const release = await namingFullDisk(path, async () => {
+  const file = await namingFullDisk(path, () => {
     mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
-    return await acquire(path, options);
+    const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
+    return Promise.resolve(openSync(path, flags, 0o644));
   });
   try {
+    await acquire(file, path, options);
     const holder = { pid: process.pid, command: options.command, since: new Date().toISOString() };
-    await namingFullDisk(path, async () => {
-      await writeFile(path, `${JSON.stringify(holder)}\n`, { mode: 0o644 });
+    await namingFullDisk(path, () => {
+      ftruncateSync(file);
+      return Promise.resolve(writeSync(file, `${JSON.stringify(holder)}\n`, 0));
     });
     return await action();
   } finally {
-    await release().catch(() => undefined);
+    // Gives the lock back, too.
+    closeSync(file);
   }
 }
 
-async function acquire(path: string, options: LockOptions): Promise<() => Promise<void>> {
-  const deadline = performance.now() + options.waitMs;
-  for (;;) {
-    try {
-      // A lost lock (the clock jumped, the directory was removed) must not stop a run in the middle of its work.
-      return await lockfile.lock(path, {
-        realpath: false,
-        stale: staleMs,
-        update: refreshMs,
-        onCompromised: () => undefined,
-      });
-    } catch (thrown) {
-      if (systemCode(thrown) !== 'ELOCKED') throw thrown;
-      if (performance.now() >= deadline) throw held(path, options.waitMs);
-      await sleep(retryMs);
-    }
+async function acquire(file: number, path: string, { waitMs }: LockOptions): Promise<void> {
+  const deadline = performance.now() + waitMs;
+  while (!lockByte(file, 0, true)) {
+    if (performance.now() >= deadline) throw held(path, waitMs);
+    await sleep(retryMs);
   }
 }
 

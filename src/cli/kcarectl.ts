@@ -81,12 +81,8 @@ async function run(action: KcarectlAction, options: KcarectlOptions): Promise<nu
       return await runKernel(action.kernel, options);
     case 'unload': {
       const agent = await openAgent(options.root);
-      return await runLibrary(
-        'unload',
-        agent,
-        options,
-        async (library) =>
-          (await runByServer(options.root, 'unload', library)) ?? (await libUnload(agent, library)),
+      return await runLibrary('unload', agent, options, (library) =>
+        runByServer(options.root, 'unload', library, () => libUnload(agent, library)),
       );
     }
     case 'patch': {
@@ -141,9 +137,9 @@ async function runUpdate(
         warnings: [...agent.warnings, 'Patches for QEMU are not available; only libraries are patched.'],
       }
     : agent;
-  return await runLibrary('update', noted, options, async (library) => {
-    const byServer = noted === agent ? await runByServer(options.root, 'update', library) : undefined;
-    return byServer ?? (await libUpdate(noted, library));
+  return await runLibrary('update', noted, options, (library) => {
+    const here = (): Promise<LibraryResult> => libUpdate(noted, library);
+    return noted === agent ? runByServer(options.root, 'update', library, here) : here();
   });
 }
 

@@ -41,6 +41,9 @@ interface Flags {
   readonly pid?: readonly string[];
 }
 
+/** Nobody else does what it is asked for. */
+const greetingMs = 30_000;
+
 const verbs = ['info', 'update', 'unload', 'status', 'stop'] as const;
 
 const program = new Command('libcare-client')
@@ -91,10 +94,14 @@ async function run(verb: string, flags: Flags): Promise<number> {
 
 async function ask(root: string, question: Question): Promise<unknown> {
   try {
-    return await askServer(root, question);
+    return await askServer(root, question, { greetingMs });
   } catch (thrown) {
     if (!(thrown instanceof NoServer)) throw thrown;
-    throw new KcareError('SERVER_UNREACHABLE', `libcare-server does not answer: ${thrown.message}.`);
+    const { message, wasAsked } = thrown;
+    const what = wasAsked
+      ? `libcare-server took the request, but ${message}; what it began may go on`
+      : `libcare-server does not answer: ${message}`;
+    throw new KcareError('SERVER_UNREACHABLE', `${what}.`);
   }
 }
 

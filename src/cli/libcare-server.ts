@@ -3,8 +3,9 @@ import { Command, Option } from 'commander';
 import { version } from '../agent/index.js';
 import { exitCodes } from '../base/errors.js';
 import { startDaemon } from '../daemon/daemon.js';
-import { activationSocket, notifyReady } from '../daemon/systemd-socket.js';
+import { activationSocket, serviceManager } from '../daemon/systemd-socket.js';
 import { manualPage } from './manual-page.js';
+import { printWarnings } from './print.js';
 import { exitCodeOf } from './run-program.js';
 
 const page = {
@@ -42,8 +43,13 @@ const program = new Command('libcare-server')
 
 process.exitCode = await exitCodeOf('libcare-server', async () => {
   const { root } = program.parse().opts<{ root: string }>();
+  const notify = serviceManager();
+  const tell = (state: Parameters<typeof notify>[0]): void => {
+    const problem = notify(state);
+    if (problem !== undefined) printWarnings([problem]);
+  };
   const daemon = await startDaemon({ root, descriptor: activationSocket() });
-  notifyReady();
+  tell('READY=1');
   await Promise.race([
     daemon.stopped,
     new Promise<void>((resolve) => {
@@ -51,6 +57,7 @@ process.exitCode = await exitCodeOf('libcare-server', async () => {
       process.once('SIGINT', resolve);
     }),
   ]);
+  tell('STOPPING=1');
   await daemon.close();
   return exitCodes.done;
 });

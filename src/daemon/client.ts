@@ -15,28 +15,44 @@ import {
   type RequestName,
 } from './protocol.js';
 
-/** A server that does not greet, milliseconds. */
+/** A server that does not greet, milliseconds: kcarectl does the work itself then. */
 const greetingMs = 2_000;
+const endSignals = ['SIGTERM', 'SIGINT'] as const;
 /** A server that works says so every other second. */
 const silenceMs = 20_000;
 
 export interface AskOptions {
   readonly onProgress?: ((progress: unknown) => void) | undefined;
+  /** How long to wait for its greeting, milliseconds: systemd may have to start it first. */
+  readonly greetingMs?: number;
+  /** How long a server that works may say nothing, milliseconds. */
+  readonly silenceMs?: number;
 }
 
 /** No server answers: whatever was asked has to be done without it. */
-export class NoServer extends Error {}
+export class NoServer extends Error {
+  constructor(
+    why: string,
+    /** It took the request, and what it began may go on. */
+    readonly wasAsked: boolean,
+  ) {
+    super(why);
+  }
+}
 
 export type Question = Partial<Omit<Request, 'protocol' | 'request'>> & { readonly request: RequestName };
 
-/** The result, as the server says it. Throws NoServer, and as KcareError what went wrong. */
+/**
+ * The result, as the server says it. Throws NoServer, RUN_ENDED when this process was told to end and got no report,
+ * and as KcareError what went wrong.
+ */
 export async function askServer(
   root: string,
   question: Question,
   options: AskOptions = {},
 ): Promise<unknown> {
   const { socket: path } = agentPaths(root);
-  if (!existsSync(path)) throw new NoServer(`${path} does not exist`);
+  if (!existsSync(path)) throw new NoServer(`${path} does not exist`, false);
   // R10: nobody but root can have put it there.
   await safeDirectory(dirname(path));
   const { uid } = lstatSync(path);
@@ -50,13 +66,15 @@ function converse(path: string, question: Question, options: AskOptions): Promis
     const socket = net.connect(path);
     const cutter = new LineCutter(longestAnswer);
     let timer: NodeJS.Timeout | undefined;
-    const signals = ['SIGTERM', 'SIGINT'] as const;
-    const end = (): void => {
+    let state: 'greeting' | 'asked' = 'greeting';
+    let endedBy: NodeJS.Signals | undefined;
+    const end = (signal: NodeJS.Signals): void => {
       forget();
+      endedBy = signal;
       socket.write(`${JSON.stringify({ protocol: protocolVersion, end: true })}\n`);
     };
     const forget = (): void => {
-      for (const signal of signals) process.off(signal, end);
+      for (const signal of endSignals) process.off(signal, end);
     };
     const settle = (action: () => void): void => {
       clearTimeout(timer);
@@ -64,31 +82,46 @@ function converse(path: string, question: Question, options: AskOptions): Promis
       socket.destroy();
       action();
     };
-    const fail = (why: string): void => settle(() => reject(new NoServer(why)));
+    const fail = (why: string): void =>
+      settle(() =>
+        reject(
+          endedBy
+            ? new KcareError('RUN_ENDED', `${endedBy} ended the run; there is no report of it: ${why}.`)
+            : new NoServer(why, state === 'asked'),
+        ),
+      );
     const wait = (ms: number): void => {
       clearTimeout(timer);
-      timer = setTimeout(() => fail(`the server says nothing for ${ms / 1000} s`), ms);
+      timer = setTimeout(() => fail(`it says nothing for ${ms / 1000} s`), ms);
     };
-    let isGreeted = false;
+    const beRefused = (error: KcareError): void => {
+      // As many clients as it serves: it has not heard what is wanted.
+      if (state === 'greeting' && error.code === 'LOCK_HELD') fail(error.message);
+      // It had not come to any process: then a signal ends this one as if there were no server.
+      else if (endedBy && error.code === 'RUN_ENDED') settle(() => process.kill(process.pid, endedBy));
+      else settle(() => reject(error));
+    };
     const hear = (line: string | null): void => {
       const said = parseLine(line);
       if (said === undefined) {
-        fail('the server speaks another language');
+        fail('it speaks another language');
         return;
       }
-      wait(silenceMs);
-      if (!isGreeted && !('error' in said)) {
+      wait(options.silenceMs ?? silenceMs);
+      if ('error' in said) {
+        beRefused(errorFrom(said['error']));
+        return;
+      }
+      if (state === 'greeting') {
         if (said['protocol'] !== protocolVersion || said['version'] !== version()) {
-          fail('the server is of another version');
+          fail('it is of another version');
           return;
         }
-        isGreeted = true;
+        state = 'asked';
         socket.write(`${JSON.stringify({ protocol: protocolVersion, ...question })}\n`);
-        for (const signal of signals) process.on(signal, end);
-        return undefined;
-      }
-      if ('error' in said) {
-        settle(() => reject(errorFrom(said['error'])));
+        // Whoever only looks is ended by a signal at once.
+        if (question.request === 'update' || question.request === 'unload')
+          for (const signal of endSignals) process.on(signal, end);
         return;
       }
       if ('result' in said) {
@@ -96,14 +129,13 @@ function converse(path: string, question: Question, options: AskOptions): Promis
         return;
       }
       if ('progress' in said) options.onProgress?.(said['progress']);
-      return undefined;
     };
     socket.on('data', (bytes: Buffer) => {
       for (const line of cutter.feed(bytes)) if (!socket.destroyed) hear(line);
     });
     socket.once('error', (error) => fail(error.message));
-    socket.once('close', () => fail('the server closed the connection'));
-    wait(greetingMs);
+    socket.once('close', () => fail('it closed the connection'));
+    wait(options.greetingMs ?? greetingMs);
   });
 }
 
@@ -137,19 +169,41 @@ export async function answerOfServer(
   }
 }
 
-/** An update or unload by the server; undefined when none answers. */
+/**
+ * An update or unload by the server, or by `here` when none answers. One that took the request and fell silent may still
+ * work on it: `here` waits for its lock, and the result says what happened (R6).
+ */
 export async function runByServer(
   root: string,
   request: 'update' | 'unload',
   { pids, waitMs, dryRun, onProgress }: LibraryOptions,
-): Promise<LibraryResult | undefined> {
+  here: () => Promise<LibraryResult>,
+  limits: Pick<AskOptions, 'greetingMs' | 'silenceMs'> = {},
+): Promise<LibraryResult> {
+  if (!mayAskServer()) return await here();
   const question = { request, waitMs: Math.ceil(waitMs), dryRun, ...(pids && { pids }) };
-  const answer = await answerOfServer(root, question, {
-    onProgress: (progress) => {
-      const { done, total, pid } = progress as { done: unknown; total: unknown; pid: unknown };
-      if (typeof done === 'number' && typeof total === 'number' && typeof pid === 'number')
-        onProgress?.(done, total, pid);
-    },
-  });
-  return answer && libraryResultFrom(answer.value);
+  const progressed = (progress: unknown): void => {
+    const { done, total, pid } = progress as { done: unknown; total: unknown; pid: unknown };
+    if (typeof done === 'number' && typeof total === 'number' && typeof pid === 'number')
+      onProgress?.(done, total, pid);
+  };
+  try {
+    return libraryResultFrom(await askServer(root, question, { ...limits, onProgress: progressed }));
+  } catch (thrown) {
+    if (!(thrown instanceof NoServer)) throw thrown;
+    if (!thrown.wasAsked) return await here();
+    return await insteadOfServer(thrown.message, here);
+  }
+}
+
+async function insteadOfServer(why: string, here: () => Promise<LibraryResult>): Promise<LibraryResult> {
+  const warning = `libcare-server took the request, but ${why}; kcarectl did the work itself.`;
+  try {
+    const result = await here();
+    return { ...result, warnings: [warning, ...result.warnings] };
+  } catch (thrown) {
+    if (!(thrown instanceof KcareError) || thrown.code !== 'LOCK_HELD') throw thrown;
+    const message = `libcare-server took the request, but ${why}, and may still work on it: ${thrown.message}`;
+    throw new KcareError('LOCK_HELD', message, thrown.details);
+  }
 }

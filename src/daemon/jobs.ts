@@ -19,6 +19,7 @@ export interface RunningJob {
 export class Jobs {
   private readonly running = new Set<ChildProcess>();
   private readonly waiting: (() => void)[] = [];
+  private isEnding = false;
 
   constructor(private readonly root: string) {}
 
@@ -28,7 +29,7 @@ export class Jobs {
     let isEnded = false;
     const run = async (): Promise<unknown> => {
       if (this.running.size >= mostWorkers) await new Promise<void>((resolve) => this.waiting.push(resolve));
-      if (isEnded) {
+      if (isEnded || this.isEnding) {
         this.next();
         throw new KcareError('RUN_ENDED', 'The request was ended before it began.');
       }
@@ -58,6 +59,7 @@ export class Jobs {
 
   /** Lets no other job begin and asks the running ones to end. */
   endAll(): void {
+    this.isEnding = true;
     for (const child of this.running) child.kill('SIGTERM');
   }
 
@@ -87,7 +89,11 @@ function outcomeOf(child: ChildProcess, onProgress: (line: unknown) => void): Pr
       }
     });
     child.once('close', (status, signal) =>
-      reject(new KcareError('INTERNAL', `The worker ended without a result (${signal ?? status ?? '?'}).`)),
+      reject(
+        signal === 'SIGTERM'
+          ? new KcareError('RUN_ENDED', 'The request was ended before it came to a process.')
+          : new KcareError('INTERNAL', `The worker ended without a result (${signal ?? status ?? '?'}).`),
+      ),
     );
   });
 }

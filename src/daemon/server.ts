@@ -45,6 +45,8 @@ export async function startServer(
 ): Promise<RunningServer> {
   const counts: ServerCounts = { clients: 0, requests: 0, refused: 0 };
   const sockets = new Set<net.Socket>();
+  /** Those whose request is worked on. */
+  const answered = new Set<net.Socket>();
   const server = net.createServer((socket) => {
     sockets.add(socket);
     counts.clients = sockets.size;
@@ -62,7 +64,7 @@ export async function startServer(
       refuse(socket, counts, new KcareError('NOT_PERMITTED', 'Only root may use libcare-server.'));
       return;
     }
-    serve(socket, answer, counts);
+    serve(socket, answer, counts, answered);
   });
   if (descriptor === undefined) await listen(server, path);
   else
@@ -75,7 +77,11 @@ export async function startServer(
       new Promise((resolve) => {
         server.close(() => resolve());
         // Those that were answered, or never asked, have no reason to stay.
-        setTimeout(() => sockets.forEach((socket) => socket.destroy()), 500).unref();
+        const sendAway = (): void => {
+          for (const socket of sockets)
+            if (!answered.has(socket) && socket.writableLength === 0) socket.destroy();
+        };
+        setInterval(sendAway, 500).unref();
       }),
   };
 }
@@ -124,7 +130,7 @@ function refuse(socket: net.Socket, counts: ServerCounts, error: KcareError): vo
 }
 
 /** One client: a greeting, then one request after the other, each answered before the next is read. */
-function serve(socket: net.Socket, answer: Answer, counts: ServerCounts): void {
+function serve(socket: net.Socket, answer: Answer, counts: ServerCounts, answered: Set<net.Socket>): void {
   const cutter = new LineCutter(longestRequest);
   let working: Answering | undefined;
   let silence: NodeJS.Timeout | undefined;
@@ -144,6 +150,7 @@ function serve(socket: net.Socket, answer: Answer, counts: ServerCounts): void {
   const work = async (request: Request): Promise<void> => {
     clearTimeout(silence);
     counts.requests++;
+    answered.add(socket);
     const heartbeat = setInterval(() => sayInPassing({ working: true }), heartbeatMs);
     try {
       working = answer(request, (progress) => sayInPassing({ progress }));
@@ -153,6 +160,7 @@ function serve(socket: net.Socket, answer: Answer, counts: ServerCounts): void {
     } finally {
       clearInterval(heartbeat);
       working = undefined;
+      answered.delete(socket);
       expectRequest();
     }
   };

@@ -1,5 +1,5 @@
 // What systemd gives and wants to hear: sd_listen_fds(3), sd_notify(3).
-import { spawn } from 'node:child_process';
+import { sendDatagram } from '../addon/host.js';
 
 const firstDescriptor = 3;
 
@@ -14,10 +14,21 @@ export function activationSocket(environment: NodeJS.ProcessEnv = process.env): 
   return isForUs && count >= 1 ? firstDescriptor : undefined;
 }
 
-/** Tells systemd that this process is ready. Node has no datagram sockets for paths: systemd's own program says it. */
-export function notifyReady(environment: NodeJS.ProcessEnv = process.env): void {
-  if ((environment['NOTIFY_SOCKET'] ?? '') === '') return;
-  spawn('systemd-notify', ['--ready', `--pid=${process.pid}`], { stdio: 'ignore' })
-    .on('error', () => undefined)
-    .unref();
+/** Tells the service manager what this process is about to do; "READY=1", for example. Returns what went wrong. */
+export type Notify = (state: 'READY=1' | 'STOPPING=1') => string | undefined;
+
+/** How to tell it; nothing is told where there is no service manager. */
+export function serviceManager(environment: NodeJS.ProcessEnv = process.env): Notify {
+  const path = environment['NOTIFY_SOCKET'] ?? '';
+  // What workers start has nothing to tell.
+  delete environment['NOTIFY_SOCKET'];
+  return (state) => {
+    if (path === '') return undefined;
+    try {
+      sendDatagram(path, `${state}\n`);
+      return undefined;
+    } catch (thrown) {
+      return `the service manager was not told ${state}: ${path}: ${(thrown as Error).message}`;
+    }
+  };
 }

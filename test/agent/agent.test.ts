@@ -192,9 +192,12 @@ describe('the lock', () => {
     expect(entered).toBe(true);
   });
 
-  it('is passed over soon after its holder was killed', async () => {
+  it('is kept by a holder that is stopped, and given back when it is killed', async () => {
     const { lock } = agentPaths(root);
     const holder = await startHolder(lock);
+    process.kill(holder.pid, 'SIGSTOP');
+    const attempt = withLock(lock, { command: 'early', waitMs: 300 }, () => Promise.resolve('entered'));
+    await expect(attempt).rejects.toThrow('holds the lock');
     process.kill(holder.pid, 'SIGKILL');
     expect(await withLock(lock, { command: 'next', waitMs: 30_000 }, () => Promise.resolve('entered'))).toBe(
       'entered',
