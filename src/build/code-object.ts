@@ -163,6 +163,14 @@ export class CodeObject {
     }
   }
 
+  /** {@link identity} for a relocation of `part`, whose offset counts from the begin of the function. */
+  identityIn(_part: ObjectFunction, relocation: ElfRelocation): string {
+    return this.identity(relocation);
+  }
+
+  /** What tables of the object say about places in a function, as {@link identity} does; kinds of objects have more. */
+  readonly attachments: (part: ObjectFunction) => string = () => '';
+
   sectionIdentity(section: ElfSection): string {
     return baseName(section.name);
   }

@@ -10,7 +10,7 @@ import {
 } from './code-object.js';
 import { exceptionIdentity } from './frame-entries.js';
 import { convertedNames, isMark } from './patch-hooks.js';
-import type { Refusals } from './result.js';
+import type { Refusals, RefusalSink } from './result.js';
 
 export interface Comparison {
   /** Functions that differ, as they are in the original and in the patched object. */
@@ -32,9 +32,9 @@ function fingerprint(object: CodeObject, part: ObjectFunction): string {
   const bytes = Uint8Array.from(part.bytes);
   for (const { offset } of part.relocations) bytes.fill(0, offset, offset + 4);
   const references = part.relocations.map(
-    (relocation) => `${relocation.offset} ${object.identity(relocation)}`,
+    (relocation) => `${relocation.offset} ${object.identityIn(part, relocation)}`,
   );
-  return `${digest(bytes)}\n${references.join('\n')}\n${exceptionIdentity(object, part)}`;
+  return `${digest(bytes)}\n${references.join('\n')}\n${exceptionIdentity(object, part)}\n${object.attachments(part)}`;
 }
 
 function byBaseName(object: CodeObject): Map<string, ObjectFunction[]> {
@@ -46,6 +46,18 @@ function byBaseName(object: CodeObject): Map<string, ObjectFunction[]> {
 /** Both objects must be compiled with a section for each function and datum. Unsafe data changes go to `refusals`. */
 export function compareObjects(original: CodeObject, patched: CodeObject, refusals: Refusals): Comparison {
   compareData(original, patched, refusals);
+  const comparison = compareFunctions(original, patched, refusals);
+  const changes = [...comparison.changed.map((pair) => pair.patched), ...comparison.added];
+  compareRunAtLoad(original, patched, changes, refusals);
+  return comparison;
+}
+
+/** The code alone. */
+export function compareFunctions(
+  original: CodeObject,
+  patched: CodeObject,
+  refusals: RefusalSink<'AMBIGUOUS'>,
+): Comparison {
   const [before, after] = [byBaseName(original), byBaseName(patched)];
   const differing = new Set<string>();
   for (const [base, parts] of after) {
@@ -80,8 +92,6 @@ export function compareObjects(original: CodeObject, patched: CodeObject, refusa
       added.push(...fresh.slice(pairs));
     }
   }
-  const changes = [...changed.map((pair) => pair.patched), ...added];
-  compareRunAtLoad(original, patched, changes, refusals);
   return { changed, added, removed };
 }
 

@@ -2,8 +2,8 @@
 import type { Patch } from '../patchfile/index.js';
 import type { RefusalCode } from './refusal-table.js';
 
-export interface Refusal {
-  readonly code: RefusalCode;
+export interface Refusal<Code extends string = RefusalCode> {
+  readonly code: Code;
   readonly message: string;
   readonly function?: string;
 }
@@ -19,16 +19,21 @@ export interface BuildResult {
   readonly versions: { readonly runs: string; readonly fixed: string; readonly substituted: boolean };
 }
 
-/** Collects refusals, so that a user sees all of them at once. */
-export class Refusals {
-  private readonly byText = new Map<string, Refusal>();
+/** What takes refusals with codes of `Code`. */
+export interface RefusalSink<Code extends string> {
+  add: (code: Code, message: string, functionName?: string) => void;
+}
 
-  add(code: RefusalCode, message: string, functionName?: string): void {
+/** Collects refusals, so that a user sees all of them at once. */
+export class Refusals<Code extends string = RefusalCode> {
+  private readonly byText = new Map<string, Refusal<Code>>();
+
+  add(code: Code, message: string, functionName?: string): void {
     const refusal = { code, message, ...(functionName !== undefined && { function: functionName }) };
     this.byText.set(JSON.stringify(refusal), refusal);
   }
 
-  get all(): Refusal[] {
+  get all(): Refusal<Code>[] {
     return [...this.byText.values()];
   }
 }

@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { version } from '../agent/index.js';
 import { exitCodes } from '../base/errors.js';
 import { explainCommand } from './explain-command.js';
+import { kernelCommand } from './kernel-build-command.js';
 import { manualPage } from './manual-page.js';
 import { ovalCommand } from './oval-command.js';
 import { publishCommand } from './publish-command.js';
@@ -17,10 +18,10 @@ const program = new Command('kcare-build')
   .helpCommand(false)
   .configureHelp({
     formatHelp: manualPage({
-      name: 'kcare-build - make patches for running processes',
+      name: 'kcare-build - make patches for running processes and kernels',
       synopsis: `kcare-build COMMAND [OPTIONS]
 kcare-build COMMAND --help`,
-      description: `kcare-build makes patches out of recipes and the source packages of a distribution, shows and proves what it made, tries it on processes of its own, and publishes it in a signed feed. Each command has a page of its own and takes --json for results that programs read.`,
+      description: `kcare-build makes patches for libraries and kernels out of recipes and the source packages of a distribution, shows and proves what it made, tries it on processes of its own, and publishes it in a signed feed. Each command has a page of its own and takes --json for results that programs read.`,
       exit: `0
   Done.
 1
@@ -39,6 +40,7 @@ kcare-build publish --feed /srv/feed --keys /root/feed-keys /root/patches/*.kpat
   })
   .showHelpAfterError('See kcare-build --help.')
   .addCommand(recipeCommand())
+  .addCommand(kernelCommand())
   .addCommand(explainCommand())
   .addCommand(verifyCommand())
   .addCommand(tryCommand())

@@ -12,6 +12,7 @@ import {
 } from '../elf/index.js';
 import { CarriedObject, type Piece } from './carried-object.js';
 import type { ChangedUnit, KernelSymbol } from './changed-unit.js';
+import { isCold, isPrivateData } from './kernel-object.js';
 import { livePatchPlaceholder } from './livepatch-symbols.js';
 import { distanceToEnd } from './operand-end.js';
 import { specialEntries, specialSections, type SpecialEntry } from './special-sections.js';
@@ -54,10 +55,6 @@ const supportedTypes: ReadonlySet<number> = new Set([
   relocationType.abs32,
   relocationType.abs32Signed,
 ]);
-
-/** Data that each use has for itself: a new copy is as good as the old one. */
-const privateData = /^(?:__dyndbg|\.data\.\.?once.*|\.data\.unlikely.*)$/;
-const isCold = (name: string): boolean => /\.cold(?:\.\d+)?$/.test(name);
 
 class Carrier {
   readonly object = new CarriedObject();
@@ -268,7 +265,7 @@ class Carrier {
       return;
     }
     let target: Piece | undefined;
-    if (datum && (this.#data.has(datum.name) || privateData.test(section.name)))
+    if (datum && (this.#data.has(datum.name) || isPrivateData(section)))
       target = this.#carryDatum(datum, section);
     else if (isReadOnly) target = this.#add(section, 0, section.bytes.length, section.alignment);
     if (target) this.object.referInside(piece, offset, type, target, symbol.value + addend);
@@ -309,7 +306,12 @@ class Carrier {
   #outsideName(name: string, symbol: KernelSymbol): string {
     if (symbol.isExported && symbol.owner === 'vmlinux') return name;
     const patched = symbol.owner === 'vmlinux' ? 'vmlinux' : (this.unit.module ?? 'vmlinux');
-    return livePatchPlaceholder({ patched, owner: symbol.owner, name, position: symbol.position });
+    return livePatchPlaceholder({
+      patched,
+      owner: symbol.owner,
+      name: symbol.name ?? name,
+      position: symbol.position,
+    });
   }
 }
 

@@ -2,6 +2,8 @@
 
 /** Where a symbol lives in the running kernel. */
 export interface KernelSymbol {
+  /** In the kernel, where its compiler numbered it in another way than ours. */
+  readonly name?: string;
   /** Which one of those of this name in its object, counted from 1 by address; 0: there is only one. */
   readonly position: number;
   /** Modules may refer to it. */

@@ -134,10 +134,15 @@ async function checkSymbols(
   if (refusals.length > 0) throw refused(refusals);
 }
 
-/** Names in Module.symvers: "CRC<tab>NAME<tab>OWNER<tab>KIND<tab>NAMESPACE". */
-export async function exportedSymbols(headers: string): Promise<ReadonlySet<string>> {
+/** Name → owner (`vmlinux` or a module) in Module.symvers: "CRC<tab>NAME<tab>OWNER<tab>KIND<tab>NAMESPACE". */
+export async function exportedSymbols(headers: string): Promise<ReadonlyMap<string, string>> {
   const text = await readFile(path.join(headers, 'Module.symvers'), 'utf8');
-  return new Set(text.split('\n').flatMap((line) => line.split('\t')[1] ?? []));
+  return new Map(
+    text.split('\n').flatMap((line): [string, string][] => {
+      const [, name, owner] = line.split('\t');
+      return name === undefined || owner === undefined ? [] : [[name, path.basename(owner)]];
+    }),
+  );
 }
 
 function refused(reasons: readonly string[]): KcareError {

@@ -78,7 +78,7 @@ export async function keepLineNumbersOf(changed: readonly string[], tree: SavedT
 }
 
 /** For each line of `after` its number in `before`; undefined for lines that are new. */
-async function lineOrigins(before: string, after: string): Promise<LineOrigins> {
+export async function lineOrigins(before: string, after: string): Promise<LineOrigins> {
   const formats = ['--old-line-format=', '--new-line-format=-\n', '--unchanged-line-format=%dn\n'];
   const result = await runTool('diff', ['--text', ...formats, '--', before, after], { directory: '/' });
   if (result.status > 1) throw new KcareError('BUILD_TOOL_FAILED', `diff failed: ${lastLines(result, 3)}`);

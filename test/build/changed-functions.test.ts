@@ -77,7 +77,9 @@ afterAll(() => {
 });
 
 test('every recipe is listed', () => {
-  expect(fs.readdirSync(directory).sort()).toEqual(Object.keys(changed).sort());
+  // Those of kernels: test/kbuild.
+  const recipes = fs.readdirSync(directory).filter((name) => !name.startsWith('kernel'));
+  expect(recipes.sort()).toEqual(Object.keys(changed).sort());
 });
 
 describe.each(Object.entries(changed))('%s', (file, fixes) => {
