@@ -32,10 +32,30 @@ async function createParser(): Promise<Parser> {
   return created;
 }
 
-/** All function definitions of `text`, those inside preprocessor conditionals included. */
+/** Words of the Linux kernel between type and name of a function, which the grammar takes for the name. */
+const attributes =
+  /\b(?:__(?:init|exit|meminit|net_init|net_exit|cpuidle|sched|weak|visible|must_check|ref|cold|pure)|noinline_for_stack|noinstr|notrace)\b/g;
+
+/** `text` with macros of the Linux kernel as the grammar knows functions; all offsets stay. */
+function withoutMacros(text: string): string {
+  return text
+    .replace(attributes, (word) => ' '.repeat(word.length))
+    .replace(
+      /^(COMPAT_)?SYSCALL_DEFINE\d\s*\(\s*(\w+)\s*([,)])/gm,
+      (whole, compat: string | undefined, name: string, next: string) =>
+        `long ${systemCall(name, compat !== undefined)}(${next === ')' ? 'void)' : ''}`.padEnd(whole.length),
+    );
+}
+
+const systemCall = (name: string, isCompat: boolean): string => `${isCompat ? 'compat_' : ''}sys_${name}`;
+
+/**
+ * All function definitions of `text`, those inside preprocessor conditionals included. What SYSCALL_DEFINE defines is
+ * called sys_NAME.
+ */
 export async function parseSource(text: string): Promise<SourceText> {
   parser ??= createParser();
-  const tree = (await parser).parse(text);
+  const tree = (await parser).parse(withoutMacros(text));
   const functions: SourceFunction[] = [];
   for (const node of tree?.rootNode.descendantsOfType('function_definition') ?? []) {
     const name = declaredName(node.childForFieldName('declarator'));

@@ -149,7 +149,9 @@ async function build(
   const texts = await wanted.edit(tree, refusals);
   steps.total = 3 + texts.size;
   const context = { work, tree, image, shipped, exports: await exportedSymbols(headers), refusals, begin };
-  const units = await changedUnits(context, texts);
+  // Without the changes of a header, units would not compile, or not to what is meant.
+  const isWhole = !refusals.all.some(({ code }) => code === 'KERNEL_HEADER');
+  const units = isWhole ? await changedUnits(context, texts) : [];
   const { name, level, cves } = wanted;
   const result = { kernel: described, name, level, cves, units, refusals: refusals.all };
   if (refusals.all.length > 0) return { outcome: 'refused', ...result };

@@ -129,8 +129,11 @@ class Carrier {
     }
     const replacement = `kcare.replacement.${this.number}.${this.replacements.length}.${name}`;
     this.object.defineGlobal(replacement, 'function', piece, symbol.value, symbol.size);
-    const position = this.unit.symbols.get(name)?.position ?? 0;
-    this.replacements.push({ name, position, symbol: replacement });
+    const known = this.unit.symbols.get(name);
+    this.replacements.push({
+      ...{ name: known?.name ?? name, position: known?.position ?? 0 },
+      symbol: replacement,
+    });
   }
 
   #addDatum(name: string): void {

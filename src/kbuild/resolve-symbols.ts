@@ -47,12 +47,16 @@ export function resolveCarried(
   };
 }
 
+/** `symbol`, found by the name `original`, under another name. */
+const named = (symbol: KernelSymbol, original: string, name: string): KernelSymbol =>
+  symbol.name === undefined && original !== name ? { ...symbol, name: original } : symbol;
+
 class Resolver {
   readonly newFunctions = new Set<string>();
   readonly newData = new Set<string>();
   readonly symbols = new Map<string, KernelSymbol>();
-  /** They go with their functions. */
-  readonly #coldParts = new Set<string>();
+  /** Functions that are refused already, and unlikely parts, which go with their functions. */
+  readonly #settled = new Set<string>();
   readonly #queue: ObjectFunction[] = [];
 
   constructor(
@@ -67,12 +71,11 @@ class Resolver {
     for (const { original, patched } of this.comparison.changed) {
       if (isCold(patched.name)) continue;
       const place = this.shipped.provedFunction(original.name);
-      if (original.name !== patched.name)
-        this.refusals.add('AMBIGUOUS', `${original.name} has become ${patched.name}`, patched.base);
-      else if (place) this.symbols.set(patched.name, place);
+      if (place) this.symbols.set(patched.name, named(place, original.name, patched.name));
       else {
         const message = `${original.name} is not found in ${this.shipped.owner} as it compiles here`;
         this.refusals.add('KERNEL_NOT_PROVED', message, original.base);
+        this.#settled.add(patched.name);
       }
       this.#queue.push(patched);
     }
@@ -114,9 +117,9 @@ class Resolver {
 
   #needFunction(symbol: ElfSymbol, user: ObjectFunction): void {
     const { name } = symbol;
-    if (this.symbols.has(name) || this.newFunctions.has(name) || this.#coldParts.has(name)) return;
+    if (this.symbols.has(name) || this.newFunctions.has(name) || this.#settled.has(name)) return;
     if (isCold(name)) {
-      this.#coldParts.add(name);
+      this.#settled.add(name);
       this.#queue.push(...this.changed.functions.filter((part) => part.name === name));
       return;
     }
@@ -126,10 +129,20 @@ class Resolver {
       this.#queue.push(added);
       return;
     }
-    if (!this.changed.functions.some((part) => part.name === name)) return;
-    const found = this.shipped.functionOf(name);
-    if (found) this.symbols.set(name, found);
+    const counterpart = this.#counterpartOf(name);
+    if (!counterpart) return;
+    const found = this.shipped.functionOf(counterpart);
+    if (found) this.symbols.set(name, named(found, counterpart, name));
     else this.#unresolved(name, user);
+  }
+
+  /** The original function of a changed object's one: compilers number copies anew. Comparing pairs them so, too. */
+  #counterpartOf(name: string): string | undefined {
+    const part = this.changed.functions.find((one) => one.name === name);
+    if (!part) return undefined;
+    const copies = (object: KernelObject): string[] =>
+      object.functions.filter(({ base }) => base === part.base).map((one) => one.name);
+    return copies(this.original)[copies(this.changed).indexOf(name)];
   }
 
   #needDatum(symbol: ElfSymbol, user: ObjectFunction): void {
@@ -149,11 +162,7 @@ class Resolver {
     const [only, other] = candidates;
     const isChanged = only !== undefined && this.original.contentOf(only) !== this.changed.contentOf(symbol);
     const found = only && !other && !isChanged ? this.shipped.datumOf(only) : undefined;
-    if (found)
-      this.symbols.set(
-        name,
-        found.name === undefined && only?.name !== name ? { ...found, name: only?.name ?? name } : found,
-      );
+    if (found && only) this.symbols.set(name, named(found, only.name, name));
     else if (isCopied(symbol, section)) this.#readDatum(symbol, user);
     else this.#unresolved(name, user);
   }
