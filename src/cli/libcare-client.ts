@@ -9,6 +9,7 @@ import { keepingCveList } from './keeping-cve-list.js';
 import { libraryJson } from './library-json.js';
 import { libraryText } from './library-text.js';
 import { manualPage } from './manual-page.js';
+import { processIds } from './process-ids.js';
 import { printJson, printLine, printWarnings } from './print.js';
 import { exitCodeOf } from './run-program.js';
 
@@ -38,7 +39,7 @@ interface Flags {
   readonly root: string;
   readonly json?: true;
   readonly wait: string;
-  readonly pid?: readonly string[];
+  readonly pid?: readonly number[];
 }
 
 /** Nobody else does what it is asked for. */
@@ -50,7 +51,11 @@ const program = new Command('libcare-client')
   .argument('<command>')
   .option('-j, --json', 'Print JSON.')
   .option('--wait <SECONDS>', 'How long to come back to busy processes (default: 5).', '5')
-  .option('--pid <PID...>', 'Only these processes.')
+  .option(
+    '--pid <PID...>',
+    'Only these processes; several ids with blanks or commas between them.',
+    processIds,
+  )
   .addOption(new Option('--root <DIR>', 'The server of this directory.').env('KCARE_ROOT').default('/'))
   .version(version(), '--version', 'Print the version.')
   .helpOption('--help', 'Print this page.')
@@ -61,7 +66,7 @@ const program = new Command('libcare-client')
 async function run(verb: string, flags: Flags): Promise<number> {
   const request = verbs.find((known) => known === verb);
   if (!request) throw new KcareError('USAGE', `"${verb}" is none of ${verbs.join(', ')}.`);
-  const question = { request, waitMs: seconds(flags.wait) * 1000, ...pidsOf(flags) };
+  const question = { request, waitMs: seconds(flags.wait) * 1000, ...(flags.pid && { pids: flags.pid }) };
   switch (request) {
     case 'info': {
       const info = (await ask(flags.root, question)) as LibraryInfo;
@@ -114,14 +119,6 @@ function seconds(text: string): number {
   if (!/^\d{1,5}(\.\d+)?$/.test(text))
     throw new KcareError('USAGE', `--wait: "${text}" is not a number of seconds.`);
   return Number(text);
-}
-
-function pidsOf({ pid }: Flags): { pids?: number[] } {
-  if (!pid) return {};
-  const pids = pid.flatMap((word) => word.split(','));
-  const wrong = pids.find((word) => !/^[1-9]\d{0,9}$/.test(word));
-  if (wrong !== undefined) throw new KcareError('USAGE', `--pid: "${wrong}" is not a process id.`);
-  return { pids: pids.map(Number) };
 }
 
 process.exitCode = await exitCodeOf('libcare-client', async () => {

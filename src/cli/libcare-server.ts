@@ -48,15 +48,13 @@ process.exitCode = await exitCodeOf('libcare-server', async () => {
     const problem = notify(state);
     if (problem !== undefined) printWarnings([problem]);
   };
+  const toldToEnd = new Promise<void>((resolve) => {
+    process.once('SIGTERM', resolve);
+    process.once('SIGINT', resolve);
+  });
   const daemon = await startDaemon({ root, descriptor: activationSocket() });
   tell('READY=1');
-  await Promise.race([
-    daemon.stopped,
-    new Promise<void>((resolve) => {
-      process.once('SIGTERM', resolve);
-      process.once('SIGINT', resolve);
-    }),
-  ]);
+  await Promise.race([daemon.stopped, toldToEnd]);
   tell('STOPPING=1');
   await daemon.close();
   return exitCodes.done;
