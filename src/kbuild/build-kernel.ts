@@ -223,7 +223,7 @@ async function changedUnit(
   ];
   const comparison = compareKernelObjects(old, fresh, refusals);
   if (comparison.changed.length + comparison.added.length === 0) return [];
-  const shipped = await shippedCode(context, command, old);
+  const shipped = await shippedCode(context, command, old, before);
   if (!shipped) {
     refusals.add(
       'KERNEL_NOT_PROVED',
@@ -236,15 +236,19 @@ async function changedUnit(
 }
 
 async function shippedCode(
-  { image, shipped, exports }: Context,
-  { module }: UnitCommand,
+  { work, tree, image, shipped, exports }: Context,
+  command: UnitCommand,
   original: KernelObject,
+  text: string,
 ): Promise<ShippedCode | undefined> {
+  const { module } = command;
   if (module === undefined) return shippedInKernel(original, shipped, exports);
   const listing = await run('find', [image.modules, '-name', '*.ko']);
   const file = listing
     .split('\n')
     .find((name) => path.basename(name, kernelModuleExtension).replaceAll('-', '_') === module);
   if (file === undefined) return undefined;
-  return shippedInModule(original, module, new KernelObject(await readFile(file)), shipped, exports);
+  // In a module the assembler has resolved calls within the unit already, as it does without sections for functions.
+  const plain = new KernelObject(await readFile(await compileKernelUnit(work, tree, command, text, '')));
+  return shippedInModule(plain, module, new KernelObject(await readFile(file)), shipped, exports);
 }

@@ -71,19 +71,23 @@ export function parseCommands(output: string): UnitCommand[] {
   });
 }
 
-const extraFlags = '-g0 -ffunction-sections -fdata-sections';
+const sectionFlags = '-ffunction-sections -fdata-sections';
 
-/** The source `text` of `command`'s unit → path of its object, each function and datum in a section of its own. */
+/**
+ * The source `text` of `command`'s unit → path of its object, each function and datum in a section of its own; without
+ * `flags`, as the kernel's build compiles it but for debug information.
+ */
 export async function compileKernelUnit(
   work: string,
   tree: string,
   command: UnitCommand,
   text: string,
+  flags = sectionFlags,
 ): Promise<string> {
   const { source, check } = command;
   const compile = command.compile.replace(/ -Wp,-MMD,\S+/, '');
   const key = createHash('sha256')
-    .update(JSON.stringify([tree, compile, check, extraFlags, text]))
+    .update(JSON.stringify([tree, compile, check, flags, text]))
     .digest('hex');
   const directory = path.join(work, 'kernel-objects', key.slice(0, 2));
   const object = path.join(directory, `${key}.o`);
@@ -93,7 +97,7 @@ export async function compileKernelUnit(
   try {
     await writeFile(`${temporary}.c`, `#line 1 ${JSON.stringify(source)}\n${text}`);
     const quoted = JSON.stringify(path.dirname(source));
-    const script = `${compile} ${extraFlags} -iquote ${quoted} -c -o "$1.o" "$1.c"${
+    const script = `${compile} -g0 ${flags} -iquote ${quoted} -c -o "$1.o" "$1.c"${
       check === undefined ? '' : ` && ${check} "$1.o"`
     }`;
     await run('sh', ['-c', script, 'sh', temporary], { directory: tree });

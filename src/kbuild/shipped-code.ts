@@ -1,8 +1,9 @@
 // What a proved unit of the kernel itself, or one of a module, knows about places of symbols in the running kernel.
-import type { ElfSymbol } from '../elf/index.js';
+import type { ObjectFunction } from '../build/code-object.js';
+import type { ElfRelocation, ElfSymbol } from '../elf/index.js';
 import type { KernelSymbol } from './changed-unit.js';
 import type { KallsymsEntry } from './kallsyms.js';
-import { kernelBaseName, type KernelObject } from './kernel-object.js';
+import { kernelBaseName, type KernelObject, type Named } from './kernel-object.js';
 import type { ShippedKernel } from './kernel-symbols.js';
 import { proveUnit } from './prove-unit.js';
 import { kernelSymbol, type ShippedCode } from './resolve-symbols.js';
@@ -64,8 +65,9 @@ function externalInKernel(name: string, kernel: ShippedKernel, exports: Exports)
 }
 
 /**
- * `original` is part of the module `owner`, whose file is `shipped`: places are counted in the order of its symbols, and
- * what other units define is one of its own symbols, or one of the kernel's.
+ * `original`, compiled without sections of their own for functions, is part of the module `owner`, whose file is
+ * `shipped`: places are counted in the order of its symbols, and what other units define is one of its own symbols, or
+ * one of the kernel's.
  */
 export function shippedInModule(
   original: KernelObject,
@@ -103,25 +105,41 @@ export function shippedInModule(
 function sameFunctions(original: KernelObject, shipped: KernelObject): Map<string, ElfSymbol> {
   const found = new Map<string, ElfSymbol>();
   for (const part of original.functions) {
-    const same = shipped.functions.filter(
-      (other) =>
-        other.name === part.name &&
-        Buffer.from(other.bytes).equals(Buffer.from(part.bytes)) &&
-        other.relocations.length === part.relocations.length &&
-        other.relocations.every((relocation, index) => {
-          const own = part.relocations[index];
-          if (own?.type !== relocation.type || own.offset !== relocation.offset) return false;
-          const [left, right] = [original.named(own, part.bytes), shipped.named(relocation, other.bytes)];
-          // Strings and data without names move when units are linked.
-          if (left.kind !== 'external' && left.kind !== 'function') return true;
-          const name = left.kind === 'external' ? left.name : left.symbol.name;
-          return 'symbol' in right
-            ? right.symbol.name === name
-            : right.kind !== 'external' || right.name === name;
-        }),
+    const [only, other] = shipped.functions.filter(
+      (candidate) => candidate.name === part.name && isSame(original, part, shipped, candidate),
     );
-    const [only, other] = same;
     if (only && !other) found.set(part.name, only.symbol);
   }
   return found;
+}
+
+function isSame(
+  original: KernelObject,
+  part: ObjectFunction,
+  shipped: KernelObject,
+  candidate: ObjectFunction,
+): boolean {
+  if (!Buffer.from(part.bytes).equals(Buffer.from(candidate.bytes))) return false;
+  // The compiler writes relocations in another order than the linker.
+  const inOrder = ({ relocations }: ObjectFunction): ElfRelocation[] =>
+    [...relocations].sort((left, right) => left.offset - right.offset);
+  const [own, others] = [inOrder(part), inOrder(candidate)];
+  return (
+    own.length === others.length &&
+    own.every((left, index) => {
+      const right = others[index];
+      if (right?.offset !== left.offset || right.type !== left.type) return false;
+      const [what, other] = [original.named(left, part.bytes), shipped.named(right, candidate.bytes)];
+      if (what.kind === 'constant' || other.kind === 'constant')
+        return original.identity(left, part.bytes) === shipped.identity(right, candidate.bytes);
+      // Data without names moves when units are linked.
+      const [name, otherName] = [nameOf(what), nameOf(other)];
+      return name === undefined || otherName === undefined || name === otherName;
+    })
+  );
+}
+
+function nameOf(named: Named): string | undefined {
+  if (named.kind === 'external') return kernelBaseName(named.name);
+  return 'symbol' in named ? kernelBaseName(named.symbol.name) : undefined;
 }

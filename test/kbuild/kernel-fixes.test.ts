@@ -32,7 +32,7 @@ function build(release: string, output: string, level: number, ...more: string[]
   return file;
 }
 
-test('a guest goes from vulnerable to level 1, 2, 1 and vulnerable; level 2 holds all fixes of the recipe', async () => {
+test('a guest goes from vulnerable to level 1, 2, 1 and vulnerable; level 2 holds all fixes of the recipe, in modules too', async () => {
   const [kernel] = await archiveKernels();
   if (!kernel) throw new Error('no kernel');
   console.log(`kernel under test: ${kernel.release} (${kernel.version})`);
@@ -47,6 +47,11 @@ test('a guest goes from vulnerable to level 1, 2, 1 and vulnerable; level 2 hold
     const source = path.join(packageRoot(), 'fixtures/kernel/triggers.c');
     execFileSync('gcc', ['-static', '-O1', '-Wall', '-Werror', '-o', triggers, source]);
     files['/triggers'] = triggers;
+    for (const [name, place] of [
+      ['binfmt_misc', 'fs'],
+      ['af_alg', 'crypto'],
+    ] as const)
+      files[`/${name}.ko`] = path.join(image.modules, 'kernel', place, `${name}.ko`);
     const { console: text, ...result } = await runGuest({ kernel: image, script, files });
     expect(result.faults).toEqual([]);
     expect(result.exitCode, text).toBe(0);
@@ -77,11 +82,17 @@ vanish() { while [ -e /sys/kernel/livepatch/$1 ]; do :; done; rmmod $1; }
 level() { insmod /kcare_fixes_$1.ko; settle kcare_kernel_$1; }
 {
   see none
+  insmod /binfmt_misc.ko
   level 1
   see 'level 1'
   level 2
   vanish kcare_kernel_1
   see 'level 2'
+  insmod /af_alg.ko
+  mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
+  echo ':kcare:M::kcare::/bin/busybox:F' >/proc/sys/fs/binfmt_misc/register
+  grep -q enabled /proc/sys/fs/binfmt_misc/kcare
+  echo -1 >/proc/sys/fs/binfmt_misc/status
   level 1
   vanish kcare_kernel_2
   see 'level 1 again'
