@@ -1,5 +1,8 @@
-// What the addon gives to the layers that look after a whole host: peer credentials, datagrams, locks by process.
+// What the addon gives to the layers that look after a whole host: events, peer credentials, datagrams, locks
+// by process.
 #include "host_binding.h"
+
+#include "host_events.h"
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -9,7 +12,10 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace kcare {
 
@@ -69,12 +75,64 @@ Napi::Value lock_byte(const Napi::CallbackInfo& info) {
   throw system_error(info.Env(), errno);
 }
 
+Napi::Array from_pids(Napi::Env env, const std::vector<pid_t>& pids) {
+  auto array = Napi::Array::New(env, pids.size());
+  for (std::uint32_t index = 0; index < pids.size(); index++)
+    array.Set(index, Napi::Number::New(env, pids[index]));
+  return array;
+}
+
+/// What is watched, and the way from its thread to JavaScript.
+struct Watch {
+  explicit Watch(const Napi::Function& listener)
+      : function(Napi::ThreadSafeFunction::New(listener.Env(), listener, "host events", 0, 1)) {}
+
+  Napi::ThreadSafeFunction function;
+  std::unique_ptr<HostEvents> events;
+};
+
+void stop(Watch& watch) {
+  if (!watch.events)
+    return;
+  watch.events.reset();
+  watch.function.Release();
+}
+
+/// watchHost(listener): calls listener(begun, touched, lost, ended); returns { mark, stop, processesError,
+/// filesError }.
+Napi::Value watch_host(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  auto watch = std::make_shared<Watch>(info[0].As<Napi::Function>());
+  const std::weak_ptr<Watch> weak = watch;
+  watch->events = std::make_unique<HostEvents>([weak, function = watch->function] {
+    function.NonBlockingCall([weak](Napi::Env callback_env, Napi::Function listener) {
+      const auto living = weak.lock();
+      if (!living || !living->events)
+        return;
+      const HostEvents::Batch batch = living->events->take();
+      listener.Call({from_pids(callback_env, batch.begun), from_pids(callback_env, batch.touched),
+                     Napi::Boolean::New(callback_env, batch.lost),
+                     Napi::Boolean::New(callback_env, batch.ended)});
+    });
+  });
+  auto result = Napi::Object::New(env);
+  result.Set("processesError", watch->events->processes_error());
+  result.Set("filesError", watch->events->files_error());
+  result.Set("mark", Napi::Function::New(env, [watch](const Napi::CallbackInfo& call) {
+               const std::string path = call[0].As<Napi::String>().Utf8Value();
+               return Napi::Number::New(call.Env(), watch->events ? watch->events->mark(path) : EBADF);
+             }));
+  result.Set("stop", Napi::Function::New(env, [watch](const Napi::CallbackInfo&) { stop(*watch); }));
+  return result;
+}
+
 } // namespace
 
 void export_host_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("peerUser", Napi::Function::New(env, peer_user, "peerUser"));
   exports.Set("sendDatagram", Napi::Function::New(env, send_datagram, "sendDatagram"));
   exports.Set("lockByte", Napi::Function::New(env, lock_byte, "lockByte"));
+  exports.Set("watchHost", Napi::Function::New(env, watch_host, "watchHost"));
 }
 
 } // namespace kcare

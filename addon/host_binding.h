@@ -1,4 +1,5 @@
-// What the addon gives to the layers that look after a whole host: peer credentials, datagrams, locks by process.
+// What the addon gives to the layers that look after a whole host: events, peer credentials, datagrams, locks
+// by process.
 #pragma once
 
 #include <napi.h>

@@ -1,6 +1,9 @@
-// The part of the addon that looks after a whole host: who is at the other end of a socket, datagrams, locks by process.
+// The part of the addon that looks after a whole host: its events, who is at the other end of a socket, datagrams, locks
+// by process.
 import { KcareError } from '../base/errors.js';
-import { nativeModule } from './native.js';
+import { nativeModule, type HostListener, type HostWatch } from './native.js';
+
+export type { HostListener, HostWatch };
 
 /** User id of the process that connected this socket. */
 export function peerUser(descriptor: number): number {
@@ -17,4 +20,9 @@ export function lockByte(descriptor: number, offset: number, isHeld: boolean): b
   if (!Number.isSafeInteger(offset) || offset < 0)
     throw new KcareError('INTERNAL', `Wrong offset of a lock: ${offset}.`);
   return nativeModule().lockByte(descriptor, offset, isHeld);
+}
+
+/** Tells `listener` of programs that begin, and of marked files that were read, until it is stopped. */
+export function watchHost(listener: HostListener): HostWatch {
+  return nativeModule().watchHost(listener);
 }

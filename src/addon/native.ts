@@ -15,6 +15,26 @@ import type {
   MemorySearch,
 } from './types.js';
 
+/**
+ * What happened since the last call: processes that were forked or executed a program, and those that read a marked file.
+ * `lost`: and more than the kernel keeps. `ended`: nothing more will come. Process ids are those of our namespace.
+ */
+export type HostListener = (
+  begun: readonly number[],
+  touched: readonly number[],
+  lost: boolean,
+  ended: boolean,
+) => void;
+
+export interface HostWatch {
+  /** Errno values of the sources that cannot be used; 0 for those that can. */
+  readonly processesError: number;
+  readonly filesError: number;
+  /** Reports processes that read this file and close it again, or execute it. Returns an errno value, 0 on success. */
+  mark(path: string): number;
+  stop(): void;
+}
+
 interface NativeCall {
   readonly number: number;
   /** Two's complement, 64 bits. */
@@ -46,6 +66,7 @@ interface NativeModule {
   peerUser(descriptor: number): number;
   sendDatagram(path: string, text: string): void;
   lockByte(descriptor: number, offset: number, isHeld: boolean): boolean;
+  watchHost(listener: HostListener): HostWatch;
   /** 0 or the errno. */
   loadKernelModule(bytes: Uint8Array): number;
   /** 0 or the errno. */

@@ -53,6 +53,14 @@ export {
 } from './kernel-update.js';
 export { patchLocally, type LocalOptions } from './local-patches.js';
 export { agentPaths, type AgentPaths } from './paths.js';
+export {
+  fetchStanding,
+  noteNewcomers,
+  readStanding,
+  standingStamp,
+  type Standing,
+  type StandingPatch,
+} from './standing-patchset.js';
 export { setSetting } from './set-setting.js';
 export { writeSymbols, type WrittenSymbols } from './symbol-files.js';
 export { version } from './version.js';

@@ -1,7 +1,7 @@
 // --lib-update and --lib-unload: the feed, the blacklist and all processes brought together under one lock.
 import { dirname } from 'node:path';
 import { asKcareError, KcareError } from '../base/errors.js';
-import { inspect, type PatchToApply } from '../engine/index.js';
+import { inspect, withGateClosed, type PatchToApply } from '../engine/index.js';
 import type { Patch } from '../patchfile/index.js';
 import type { KeyDescription } from '../feed/index.js';
 import { safeDirectory } from '../base/safe-files.js';
@@ -23,6 +23,7 @@ import { requireLibcare } from './libcare-state.js';
 import { withLock } from './lock.js';
 import { runUpdateHooks } from './update-hooks.js';
 import { choosePatches, type SourceOptions } from './patch-source.js';
+import { replaceStanding, setStanding } from './standing-patchset.js';
 
 export interface LibraryOptions extends SourceOptions {
   /** Only these processes; absent = all. */
@@ -64,6 +65,9 @@ export async function libUpdate(agent: Agent, options: LibraryOptions): Promise<
     const run = { ...options, intentDirectory: agent.paths.intents };
     const isWork = !options.dryRun && hasWork(discovery, patches);
     if (isWork) await beforeUpdate(agent, patchset);
+    const isForAll = !options.dryRun && options.pids === undefined;
+    // What begins while this run is at work is brought to the same.
+    if (isForAll) await setStanding(agent.paths, patchset);
     const processes = await untilSignalled((ending) => updateAll(discovery, patches, { ...run, ending }));
     const hookWarnings = isWork ? await afterUpdate(agent, patchset, processes) : [];
     await noteOutcomes(agent, options, processes, { patchset: patchset ?? '' });
@@ -82,8 +86,13 @@ export async function libUnload(agent: Agent, options: LibraryOptions): Promise<
   requireRights(options);
   return await locked(agent, '--lib-unload', options, async () => {
     const run = { ...options, intentDirectory: agent.paths.intents };
-    const processes = await untilSignalled((ending) => unloadAll({ ...run, ending }));
-    await noteOutcomes(agent, options, processes, { patchset: '', isUnload: true });
+    // Nobody must patch again what is unloaded here before that is noted.
+    const processes = await withGateClosed(agent.paths.intents, async () => {
+      if (!options.dryRun && options.pids === undefined) await replaceStanding(agent.paths, undefined);
+      const unloaded = await untilSignalled((ending) => unloadAll({ ...run, ending }));
+      await noteOutcomes(agent, options, unloaded, { patchset: '', isUnload: true });
+      return unloaded;
+    });
     return {
       dryRun: options.dryRun,
       patchset: undefined,

@@ -1,7 +1,7 @@
 // Where an update takes its patches from: the patch server, or the verified cache, as UPDATE_POLICY says.
 import { KcareError, namingFullDisk } from '../base/errors.js';
 import type { PatchToApply } from '../engine/index.js';
-import type { FeedState } from '../feed/index.js';
+import type { FeedState, SelectPatchset } from '../feed/index.js';
 import type { FeedOptions } from '../feed/update.js';
 import type { Discovery } from '../host/index.js';
 import { readPatch } from '../patchfile/index.js';
@@ -93,10 +93,17 @@ async function fetchPatch(feed: FeedState, buildId: string): Promise<PatchToAppl
   return { patch, patchset: file.patchset, sha256: file.sha256 };
 }
 
-/** Fetches what is new of the feed. Throws the errors of updateFeed, CONFIG_INVALID. The caller holds the lock. */
-export async function refreshFeed(settings: Settings, options: SourceOptions = {}): Promise<FeedState> {
+/**
+ * Fetches what is new of the feed; `select` instead of what the config allows. Throws the errors of updateFeed,
+ * CONFIG_INVALID. The caller holds the lock.
+ */
+export async function refreshFeed(
+  settings: Settings,
+  options: SourceOptions = {},
+  select?: SelectPatchset,
+): Promise<FeedState> {
   const { paths, config } = settings;
-  const feed = feedOptions(settings, options);
+  const feed = { ...feedOptions(settings, options), ...(select && { select }) };
   // Not by the layer's index: an unchanged feed needs neither OpenPGP nor The Update Framework.
   const { updateFeed } = await import('../feed/update.js');
   return await namingFullDisk(paths.cache, () =>

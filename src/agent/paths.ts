@@ -20,6 +20,8 @@ export interface AgentPaths {
   readonly lock: string;
   /** What the last run said of processes that it left behind. */
   readonly outcomes: string;
+  /** The patchset that the last update brought this host to (standing-patchset.ts). */
+  readonly standing: string;
   /** Mappings that were begun (the engine's journal). */
   readonly intents: string;
   /** Where libcare-server listens. */
@@ -52,6 +54,7 @@ export function agentPaths(root: string): AgentPaths {
     log: join(full, 'var/log/kcarectl.log'),
     lock: join(full, 'run/kcare/kcarectl.lock'),
     outcomes: join(full, 'run/kcare/outcomes.json'),
+    standing: join(full, 'var/lib/kcare/standing.json'),
     intents: join(full, 'run/kcare/intents'),
     socket: join(full, 'run/libcare/libcare.sock'),
     sysctl: join(full, 'etc/sysconfig/kcare/sysctl.conf'),

@@ -10,8 +10,8 @@ import { exitCodeOf } from './run-program.js';
 
 const page = {
   name: 'libcare-server - patch and unpatch libraries for kcarectl and libcare-client',
-  synopsis: 'libcare-server [--root DIR]',
-  description: `libcare-server runs in the foreground and answers kcarectl and libcare-client on the socket /run/libcare/libcare.sock, or on the socket that systemd opened for it. Only root may use it. It does what they ask and nothing by itself: processes that begin later are patched by the next update.
+  synopsis: 'libcare-server [--root DIR] [--no-watch]',
+  description: `libcare-server runs in the foreground and answers kcarectl and libcare-client on the socket /run/libcare/libcare.sock, or on the socket that systemd opened for it. Only root may use it. It also brings processes that begin later, and libraries that are loaded later, to the patchset of the last update of all processes, within milliseconds; after an unload of all processes it leaves them alone.
 
 What is patched is kept in the processes alone: libcare-server may be killed at any time, and a new one knows everything.`,
   exit: `0
@@ -34,6 +34,7 @@ const program = new Command('libcare-server')
       .env('KCARE_ROOT')
       .default('/'),
   )
+  .option('--no-watch', 'Leave processes that begin later to the next update.')
   .option('--json', 'Print errors as JSON.')
   .version(version(), '--version', 'Print the version.')
   .helpOption('--help', 'Print this page.')
@@ -42,7 +43,7 @@ const program = new Command('libcare-server')
   .exitOverride();
 
 process.exitCode = await exitCodeOf('libcare-server', async () => {
-  const { root } = program.parse().opts<{ root: string }>();
+  const { root, watch } = program.parse().opts<{ root: string; watch: boolean }>();
   const notify = serviceManager();
   const tell = (state: Parameters<typeof notify>[0]): void => {
     const problem = notify(state);
@@ -52,7 +53,7 @@ process.exitCode = await exitCodeOf('libcare-server', async () => {
     process.once('SIGTERM', resolve);
     process.once('SIGINT', resolve);
   });
-  const daemon = await startDaemon({ root, descriptor: activationSocket() });
+  const daemon = await startDaemon({ root, descriptor: activationSocket(), isWatching: watch });
   tell('READY=1');
   await Promise.race([daemon.stopped, toldToEnd]);
   tell('STOPPING=1');

@@ -5,11 +5,14 @@ import { safeDirectory } from '../base/safe-files.js';
 import { Jobs } from './jobs.js';
 import type { Request } from './protocol.js';
 import { startServer, type Answering } from './server.js';
+import { Watcher } from './watcher.js';
 
 export interface DaemonOptions {
   readonly root: string;
   /** A listening socket that was opened for this process. */
   readonly descriptor?: number | undefined;
+  /** Patch new processes, too; default true. */
+  readonly isWatching?: boolean | undefined;
 }
 
 export interface Daemon {
@@ -19,13 +22,14 @@ export interface Daemon {
 }
 
 /** Throws NOT_PERMITTED, USAGE, CONFIG_INVALID, UNSAFE_MODE, LOCK_HELD. */
-export async function startDaemon({ root, descriptor }: DaemonOptions): Promise<Daemon> {
+export async function startDaemon({ root, descriptor, isWatching = true }: DaemonOptions): Promise<Daemon> {
   if (process.geteuid?.() !== 0) throw new KcareError('NOT_PERMITTED', 'libcare-server has to run as root.');
   const agent = await openAgent(root);
   const paths = agentPaths(root);
   await safeDirectory(paths.intents);
   const since = new Date();
   const jobs = new Jobs(paths.root);
+  const watcher = isWatching ? new Watcher(agent, jobs) : undefined;
   let stop: () => void = () => undefined;
   const stopped = new Promise<void>((resolve) => (stop = resolve));
   const status = (): object => ({
@@ -36,6 +40,7 @@ export async function startDaemon({ root, descriptor }: DaemonOptions): Promise<
     isActivated: descriptor !== undefined,
     jobs: jobs.count,
     ...server.counts,
+    watch: watcher?.status ?? { state: 'off', reason: 'It was started with --no-watch.' },
     memoryBytes: process.memoryUsage.rss(),
     cpuMs: Math.round((process.cpuUsage().user + process.cpuUsage().system) / 1000),
   });
@@ -53,6 +58,7 @@ export async function startDaemon({ root, descriptor }: DaemonOptions): Promise<
     }
   };
   const server = await startServer(paths.socket, descriptor, answer);
+  await watcher?.start();
   agent.logger.info(
     { socket: paths.socket, isActivated: descriptor !== undefined },
     'libcare-server started',
@@ -61,6 +67,7 @@ export async function startDaemon({ root, descriptor }: DaemonOptions): Promise<
     stopped,
     close: async () => {
       jobs.endAll();
+      await watcher?.close();
       await server.close();
       agent.logger.info('libcare-server stopped');
     },

@@ -1,17 +1,26 @@
 // `libcare-worker`: does one piece of the server's work and ends, so that OpenPGP and the memory for it end, too.
 //
 // One job as JSON in the argument; lines of JSON on standard output: {progress}, at the end {result} or {error}.
-import { libInfo, libPatchInfo, libUnload, libUpdate, openAgent } from '../agent/index.js';
+import {
+  fetchStanding,
+  libInfo,
+  libPatchInfo,
+  libUnload,
+  libUpdate,
+  openAgent,
+  readStanding,
+} from '../agent/index.js';
 import { asKcareError } from '../base/errors.js';
 import { integer, list, oneOf, optional, record, text, boolean, type Shaped } from '../base/shapes.js';
 import { libraryResultToJson } from './protocol.js';
 
 const jobShape = record({
   root: text(4096),
-  job: oneOf('info', 'patch-info', 'update', 'unload'),
+  job: oneOf('info', 'patch-info', 'update', 'unload', 'standing', 'fetch'),
   pids: optional<readonly number[] | undefined>(list(integer(1), 65_536), undefined),
   waitMs: optional(integer(0), 0),
   dryRun: optional(boolean, false),
+  buildIds: optional(list(text(128), 65_536), []),
 });
 
 export type Job = Shaped<typeof jobShape>;
@@ -25,6 +34,11 @@ async function work(job: Job): Promise<unknown> {
       return await libInfo(root, { pids });
     case 'patch-info':
       return libPatchInfo({ pids });
+    case 'standing':
+      return await readStanding(root);
+    case 'fetch':
+      await fetchStanding(await openAgent(root), job.buildIds);
+      return {};
     case 'update':
     case 'unload': {
       const agent = await openAgent(root);

@@ -55,6 +55,7 @@ export const segmentType = {
   note: 4,
   tls: 7,
   gnuEhFrame: 0x6474e550,
+  gnuRelro: 0x6474e552,
 } as const;
 export const segmentFlag = { execute: 1, write: 2, read: 4 } as const;
 

@@ -21,6 +21,7 @@ import { waitUntilAlone } from './alone.js';
 import { findImages } from './images.js';
 import { commitPlan } from './commit.js';
 import { IntentJournal } from './intents.js';
+import { requireLoaded } from './loading.js';
 import {
   heldFunction,
   inheritHooks,
@@ -305,6 +306,7 @@ async function carryOut(
   const nothing = { discarded: [], applied: [], unregistered: [] };
   if (changes.length === 0) return nothing;
   for (const change of changes) {
+    if (change.object && change.next) requireLoaded(target, change.object);
     verifyOriginals(change, target);
     if (change.object) requireUndoable(target, change.present, change.next?.patch);
   }

@@ -2,7 +2,14 @@
 // Formats: gABI "Dynamic Section"; Linux Standard Base, "Symbol Versioning"; GNU hash as bfd and glibc write it.
 import { advance, remoteAddress, type RemoteAddress } from '../base/address.js';
 import { KcareError } from '../base/errors.js';
-import { ByteReader, dynamicTag, gnuIfunc, parseProgramHeaders, segmentType } from '../elf/index.js';
+import {
+  ByteReader,
+  dynamicTag,
+  gnuIfunc,
+  parseProgramHeaders,
+  segmentType,
+  symbolBindings,
+} from '../elf/index.js';
 import type { MappedObject } from '../proc/index.js';
 import type { MemoryReader } from './frames.js';
 
@@ -173,15 +180,25 @@ export class DynamicTables {
 
   private symbol(
     index: number,
-  ): { name: string; type: number; isDefined: boolean; value: bigint; size: number } | undefined {
+  ):
+    | { name: string; type: number; isWeak: boolean; isDefined: boolean; value: bigint; size: number }
+    | undefined {
     const table = this.at(dynamicTag.symbolTable);
     if (table === undefined) return undefined;
     const reader = new ByteReader(this.read(advance(table, index * symbolSize), symbolSize), 'symbol');
     const nameOffset = reader.u32();
-    const type = reader.u8() & 15;
+    const info = reader.u8();
     reader.u8();
     const isDefined = reader.u16() !== 0;
-    return { name: this.text(nameOffset), type, isDefined, value: reader.bigU64(), size: reader.u64() };
+    const [type, isWeak] = [info & 15, symbolBindings[info >> 4] === 'weak'];
+    return {
+      name: this.text(nameOffset),
+      type,
+      isWeak,
+      isDefined,
+      value: reader.bigU64(),
+      size: reader.u64(),
+    };
   }
 
   /** Whether a relocation of this object with that index refers to this symbol; "" stands for any version. */
@@ -190,26 +207,47 @@ export class DynamicTables {
     return version === '' || this.neededVersion(this.versionIndex(symbolIndex) ?? 0) === version;
   }
 
+  /** A symbol of this object that may stay without a definition. */
+  isWeak(symbolIndex: number): boolean {
+    return this.symbol(symbolIndex)?.isWeak ?? false;
+  }
+
   /** The entries of both relocation tables. */
   *relocations(): Generator<LoadedRelocation> {
+    for (const { start, count } of this.relocationTables()) {
+      for (let done = 0; done < count; done += relocationsAtOnce)
+        yield* this.relocationsAt(start, done, Math.min(relocationsAtOnce, count - done));
+    }
+  }
+
+  /** Up to `most` entries of the end of each relocation table. */
+  lastRelocations(most: number): LoadedRelocation[][] {
+    return this.relocationTables().map(({ start, count }) => {
+      const first = Math.max(0, count - most);
+      return [...this.relocationsAt(start, first, count - first)];
+    });
+  }
+
+  private relocationTables(): { readonly start: RemoteAddress; readonly count: number }[] {
     const tables = [
       [dynamicTag.relocations, dynamicTag.relocationsSize],
       [dynamicTag.pltRelocations, dynamicTag.pltRelocationsSize],
     ] as const;
-    for (const [tag, sizeTag] of tables) {
+    return tables.flatMap(([tag, sizeTag]) => {
       const [start, size] = [this.at(tag), Number(this.value(sizeTag) ?? 0n)];
-      if (start === undefined || size > longestRelocations) continue;
-      const whole = size - (size % relocationSize);
-      for (let done = 0; done < whole; done += relocationsAtOnce * relocationSize) {
-        const length = Math.min(relocationsAtOnce * relocationSize, whole - done);
-        const reader = new ByteReader(this.read(advance(start, done), length), 'relocations');
-        while (!reader.atEnd) {
-          const address = advance(this.object.bias, reader.bigU64());
-          const type = reader.u32();
-          const symbolIndex = reader.u32();
-          yield { address, type, symbolIndex, addend: Number(reader.bigI64()) };
-        }
-      }
+      if (start === undefined || size > longestRelocations) return [];
+      return { start, count: Math.floor(size / relocationSize) };
+    });
+  }
+
+  private *relocationsAt(start: RemoteAddress, first: number, count: number): Generator<LoadedRelocation> {
+    const bytes = this.read(advance(start, first * relocationSize), count * relocationSize);
+    const reader = new ByteReader(bytes, 'relocations');
+    while (!reader.atEnd) {
+      const address = advance(this.object.bias, reader.bigU64());
+      const type = reader.u32();
+      const symbolIndex = reader.u32();
+      yield { address, type, symbolIndex, addend: Number(reader.bigI64()) };
     }
   }
 

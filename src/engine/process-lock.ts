@@ -38,6 +38,45 @@ export async function withProcessLock<Result>(
   }
 }
 
+/** No process has this number. */
+const gate = 0;
+const longestGateMs = 60_000;
+
+/**
+ * Passes the gate when it is open, and gives the function that leaves it; undefined when it is closed. Whoever patches
+ * new processes passes it for each few of them.
+ */
+export function tryGate(directory: string): (() => void) | undefined {
+  const file = openLocks(resolve(directory));
+  if (file === undefined) return () => undefined;
+  if (lockByte(file, gate, true)) return () => closeSync(file);
+  closeSync(file);
+  return undefined;
+}
+
+/** Runs `action` while nobody passes the gate: no new process is patched meanwhile. Throws LOCK_HELD. */
+export async function withGateClosed<Result>(
+  directory: string,
+  action: () => Promise<Result>,
+): Promise<Result> {
+  const deadline = performance.now() + longestGateMs;
+  for (;;) {
+    const open = tryGate(directory);
+    if (open) {
+      try {
+        return await action();
+      } finally {
+        open();
+      }
+    }
+    if (performance.now() > deadline) {
+      const text = `Another kcarectl changes what is patched, or libcare-server is at work on a new process; waited ${longestGateMs / 1000} s.`;
+      throw new KcareError('LOCK_HELD', text);
+    }
+    await sleep(retryMs);
+  }
+}
+
 /** R10: the directory was checked when the journal was opened. What cannot be opened, the journal reports. */
 function openLocks(directory: string): number | undefined {
   if (!existsSync(directory)) return undefined;

@@ -159,13 +159,18 @@ export async function inheritMetadata(from: string, to: string): Promise<void> {
   }
 }
 
+/** Where a target of that hash is kept, if it is. */
+export function targetPath(cache: FeedCache, sha256: string): string {
+  return join(cache.directory, 'targets', sha256);
+}
+
 /** A cached target whose length and hash are right; undefined when it is not there or damaged (R4). */
 export async function readCachedTarget(
   cache: FeedCache,
   sha256: string,
   length: number,
 ): Promise<Buffer | undefined> {
-  const path = join(cache.directory, 'targets', sha256);
+  const path = targetPath(cache, sha256);
   const status = await lstat(path).catch(() => undefined);
   if (status?.isFile() !== true || status.size !== length) return undefined;
   const bytes = await readFile(path);
@@ -173,5 +178,5 @@ export async function readCachedTarget(
 }
 
 export async function writeCachedTarget(cache: FeedCache, sha256: string, bytes: Buffer): Promise<void> {
-  await writeAtomically(join(cache.directory, 'targets', sha256), bytes);
+  await writeAtomically(targetPath(cache, sha256), bytes);
 }

@@ -1,7 +1,7 @@
 // A verified feed with one chosen patchset: what it fixes, and its patches on demand.
 import { createHash } from 'node:crypto';
 import { KcareError } from '../base/errors.js';
-import { type FeedCache, readCachedTarget, writeCachedTarget } from './cache.js';
+import { type FeedCache, readCachedTarget, targetPath, writeCachedTarget } from './cache.js';
 import { asFeedError } from './failures.js';
 import { type FeedFetcher, withoutPassword } from './fetcher.js';
 import { feedListPath, hashedPath, isOfKind, limits, patchsetPath, type PatchsetKind } from './names.js';
@@ -36,6 +36,8 @@ export interface FeedState {
   readonly signedBy: string | undefined;
   /** Undefined: the patchset has no patch for this object. Downloads it when it is not cached. */
   patchFor(buildId: string): Promise<VerifiedPatchFile | undefined>;
+  /** Where the cache keeps the patch once {@link patchFor} gave it; whoever reads it there checks its hash. */
+  cachedPath(patch: PatchEntry): string;
 }
 
 export interface ListedTarget {
@@ -64,7 +66,8 @@ export interface StateSource {
 
 /** Opens the chosen patchset of verified metadata. Throws PATCHSET_UNKNOWN, PATCHSET_UNSIGNED, FEED_MISMATCH and others. */
 export async function openState(source: StateSource): Promise<FeedState> {
-  const common = { prefix: source.prefix, expires: source.expires.toISOString() };
+  const cachedPath = ({ sha256 }: PatchEntry): string => targetPath(source.cache, sha256);
+  const common = { prefix: source.prefix, expires: source.expires.toISOString(), cachedPath };
   const empty = { ...common, patchset: undefined, patches: [], signedBy: undefined };
   const none = (): Promise<undefined> => Promise.resolve(undefined);
   const listed = parseFeedList(await loadTarget(source, feedListPath, limits.feedList));

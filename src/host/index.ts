@@ -23,6 +23,7 @@ export {
 export {
   exitCodeOf,
   isLeftBehind,
+  isOpen,
   summarise,
   type PatchedObject,
   type ProcessOutcome,
@@ -30,5 +31,6 @@ export {
   type Summary,
 } from './outcome.js';
 export { readOutcomes, recordOutcomes, type OutcomeRecord } from './outcome-records.js';
+export { bringNewcomer, lookAtNewcomer, type Newcomer, type NewcomerRules } from './newcomer.js';
 export { compilePosixExpression } from './posix-expression.js';
 export { infoAll, unloadAll, updateAll, type PatchedProcess, type RunOptions } from './update.js';

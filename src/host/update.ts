@@ -40,12 +40,7 @@ export async function updateAll(
   const allowed = concerned.filter(({ blacklisted }) => !blacklisted).map(({ pid }) => pid);
   const done = await inRounds(allowed, options, async (pid, waitMs) => {
     const target = byPid.get(pid);
-    const wanted = patchesFor(target, patches);
-    const report = await guarded(pid, () => apply(pid, wanted, { ...options, waitMs }));
-    return outcomeOf(
-      options.dryRun && !report.error ? { ...report, objects: intended(target, wanted) } : report,
-      target,
-    );
+    return await updateOne(pid, target, patchesFor(target, patches), { ...options, waitMs });
   });
   return [
     ...done,
@@ -53,6 +48,20 @@ export async function updateAll(
     ...concerned.flatMap(blacklistedOutcome),
     ...discovery.unreadable.map(unreadableOutcome),
   ].sort(byPidOrder);
+}
+
+/** Brings one process to the patches `wanted`. Never throws because of it. */
+export async function updateOne(
+  pid: number,
+  target: HostProcess | undefined,
+  wanted: readonly PatchToApply[],
+  options: RunOptions,
+): Promise<ProcessOutcome> {
+  const report = await guarded(pid, () => apply(pid, wanted, options));
+  return outcomeOf(
+    options.dryRun && !report.error ? { ...report, objects: intended(target, wanted) } : report,
+    target,
+  );
 }
 
 /** Removes all patches from every process that has some; other processes are left out of the result. */

@@ -80,8 +80,16 @@ export function runProgram(
   parameters: readonly string[],
   options: { readonly uid?: number } = {},
 ): Promise<CommandResult> {
+  return runFile(program(name), parameters, options);
+}
+
+export function runFile(
+  file: string,
+  parameters: readonly string[],
+  options: { readonly uid?: number } = {},
+): Promise<CommandResult> {
   return new Promise((resolve) => {
-    execFile(program(name), parameters, options, (error, stdout, stderr) =>
+    execFile(file, parameters, options, (error, stdout, stderr) =>
       resolve({ exitCode: Number(error?.code ?? 0), stdout, stderr }),
     );
   });

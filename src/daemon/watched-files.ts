@@ -1,0 +1,52 @@
+// The library files whose use is reported: every file of which a process executes an object with a wanted build-id.
+import { existsSync, statSync } from 'node:fs';
+import type { HostWatch } from '../addon/host.js';
+import type { HostProcess } from '../host/index.js';
+import type { MappedObject } from '../proc/index.js';
+
+/** Each costs the kernel some hundred bytes; containers come and go. */
+const mostFiles = 16_384;
+
+export class WatchedFiles {
+  private readonly known = new Set<string>();
+  private firstProblem = 0;
+
+  constructor(
+    private readonly watch: Pick<HostWatch, 'mark'>,
+    private readonly isWanted: (buildId: string) => boolean,
+  ) {}
+
+  get count(): number {
+    return this.known.size;
+  }
+
+  /** Errno value of the first file that could not be watched; 0 when there is none. */
+  get problem(): number {
+    return this.firstProblem;
+  }
+
+  /** Watches the files of the process's wanted objects, as it sees them itself. */
+  add({ pid, objects }: HostProcess): void {
+    for (const object of objects) {
+      const key = `${object.device} ${object.inode}`;
+      if (this.known.has(key) || !this.isWanted(object.buildId)) continue;
+      if (this.known.size >= mostFiles) this.known.clear();
+      this.known.add(key);
+      for (const path of pathsOf(pid, object)) this.mark(path);
+    }
+  }
+
+  private mark(path: string): void {
+    // What a process shows as its root may lead anywhere.
+    if (!existsSync(path) || !statSync(path).isFile()) return;
+    const problem = this.watch.mark(path);
+    if (this.firstProblem === 0) this.firstProblem = problem;
+  }
+}
+
+/** On an overlay, the file that is mapped and the file that is opened are different ones. */
+function pathsOf(pid: number, { path, deleted, mappings }: MappedObject): string[] {
+  const [first] = mappings;
+  const range = first ? `${first.start.toString(16)}-${first.end.toString(16)}` : '';
+  return [`/proc/${pid}/map_files/${range}`, ...(deleted ? [] : [`/proc/${pid}/root${path}`])];
+}
