@@ -1,4 +1,4 @@
-// Programs that begin and files that are closed, anywhere on the host: the kernel's process connector and
+// Programs that begin and files that are opened, anywhere on the host: the kernel's process connector and
 // fanotify.
 //
 // See Documentation/driver-api/connector.rst of the kernel, linux/cn_proc.h and fanotify(7).
@@ -150,7 +150,7 @@ int HostEvents::mark(const std::string& path) {
   if (files_ < 0)
     return files_error_;
   const int result =
-      fanotify_mark(files_, FAN_MARK_ADD, FAN_CLOSE_NOWRITE | FAN_OPEN_EXEC, AT_FDCWD, path.c_str());
+      fanotify_mark(files_, FAN_MARK_ADD, FAN_OPEN, AT_FDCWD, path.c_str());
   return result == 0 ? 0 : errno;
 }
 

@@ -1,4 +1,4 @@
-// Programs that begin and files that are closed, anywhere on the host: the kernel's process connector and
+// Programs that begin and files that are opened, anywhere on the host: the kernel's process connector and
 // fanotify.
 #pragma once
 
@@ -18,8 +18,8 @@ public:
   struct Batch {
     /// Processes that were forked or executed a program.
     std::vector<pid_t> begun;
-    /// Processes that opened a marked file for reading and closed it again, as the loader does once it is
-    /// mapped, or that execute it.
+    /// Processes that opened a marked file, as the loader does just before it maps it. The kernel tells of no
+    /// mapping, and of the close only when the last mapping is gone.
     std::vector<pid_t> touched;
     /// The kernel had more events than it keeps.
     bool lost = false;

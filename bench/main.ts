@@ -1,5 +1,5 @@
 // The benchmark: what a real patch costs targets of 1 to 1,000 threads, 200 and 1,000 processes; what making one takes;
-// what a scan takes.
+// what a scan takes; how soon new processes are patched.
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -13,6 +13,7 @@ import { formatChecker, measureChecker } from './checker.js';
 import { leaveOutExtraCertificates } from './environment.js';
 import { formatFactory, measureFactory } from './factory.js';
 import { measureUpdate, privateDirty, type Bench, type Sample } from './measure.js';
+import { formatService, measureService } from './service.js';
 import { formatTable, summarize, type Row } from './summary.js';
 
 interface Scenario {
@@ -105,7 +106,7 @@ async function measureEngine(): Promise<{ rows: Row[]; calls: CallCost }> {
 
 const legend = 'one thread is busy, the others are idle; processes (proc.) are idle';
 
-const parts = ['engine', 'factory', 'checker'] as const;
+const parts = ['engine', 'factory', 'checker', 'service'] as const;
 
 /** `--only PART` leaves out the others. */
 function chosenParts(): readonly (typeof parts)[number][] {
@@ -121,12 +122,14 @@ async function main(): Promise<void> {
   const engine = chosen.includes('engine') ? await measureEngine() : undefined;
   const factory = chosen.includes('factory') ? await measureFactory(progress) : undefined;
   const checker = chosen.includes('checker') ? await measureChecker(progress) : undefined;
+  const service = chosen.includes('service') ? await measureService(progress) : undefined;
   const texts = [
     ...(engine ? [`${formatTable(engine.rows)}\n(${legend})\n${formatCallCost(engine.calls)}`] : []),
     ...(factory ? [formatFactory(factory)] : []),
     ...(checker ? [formatChecker(checker)] : []),
+    ...(service ? [formatService(service)] : []),
   ];
-  const json = JSON.stringify({ ...engine, factory, checker }, undefined, 2);
+  const json = JSON.stringify({ ...engine, factory, checker, service }, undefined, 2);
   process.stdout.write(`${asJson ? json : texts.join('\n\n')}\n`);
 }
 

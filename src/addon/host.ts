@@ -22,7 +22,7 @@ export function lockByte(descriptor: number, offset: number, isHeld: boolean): b
   return nativeModule().lockByte(descriptor, offset, isHeld);
 }
 
-/** Tells `listener` of programs that begin, and of marked files that were read, until it is stopped. */
+/** Tells `listener` of programs that begin, and of marked files that were opened, until it is stopped. */
 export function watchHost(listener: HostListener): HostWatch {
   return nativeModule().watchHost(listener);
 }

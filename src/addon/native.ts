@@ -16,7 +16,7 @@ import type {
 } from './types.js';
 
 /**
- * What happened since the last call: processes that were forked or executed a program, and those that read a marked file.
+ * What happened since the last call: processes that were forked or executed a program, and those that opened a marked file.
  * `lost`: and more than the kernel keeps. `ended`: nothing more will come. Process ids are those of our namespace.
  */
 export type HostListener = (
@@ -30,7 +30,7 @@ export interface HostWatch {
   /** Errno values of the sources that cannot be used; 0 for those that can. */
   readonly processesError: number;
   readonly filesError: number;
-  /** Reports processes that read this file and close it again, or execute it. Returns an errno value, 0 on success. */
+  /** Reports processes that open this file, as the loader does before it maps it. Returns an errno value, 0 on success. */
   mark(path: string): number;
   stop(): void;
 }

@@ -38,6 +38,9 @@ export interface NewcomerWork extends NewcomerRules {
   missing(pid: number, buildIds: readonly string[]): void;
 }
 
+/** Who opened a library has not mapped it yet: it is looked at again after these times, milliseconds. */
+const mappingPausesMs = [1, 4, 16];
+
 interface Return {
   readonly count: number;
   /** Build-ids that are to be worked on even though they are in place. */
@@ -47,6 +50,8 @@ interface Return {
 export class Newcomers {
   private readonly waiting = new Set<number>();
   private readonly returns = new Map<number, Return>();
+  /** Processes that opened a library, with the number of looks since. */
+  private readonly expected = new Map<number, number>();
   private readonly timers = new Set<NodeJS.Timeout>();
   private isRunning = false;
   private isEnded = false;
@@ -67,11 +72,17 @@ export class Newcomers {
     if (this.waiting.size > 0 && !this.isRunning) void this.run();
   }
 
+  /** Processes that opened a library that is patched. */
+  expect(pids: readonly number[]): void {
+    for (const pid of pids) this.expected.set(pid, 0);
+    this.add(pids);
+  }
+
   /** The processes that were not come to. */
   end(): number[] {
     this.isEnded = true;
     for (const timer of this.timers) clearTimeout(timer);
-    return [...this.waiting, ...this.returns.keys()];
+    return [...this.waiting, ...this.returns.keys(), ...this.expected.keys()];
   }
 
   private async run(): Promise<void> {
@@ -120,9 +131,10 @@ export class Newcomers {
     const { open = [] } = this.returns.get(pid) ?? {};
     const wanted = [...new Set([...(newcomer?.lacking ?? []), ...open])];
     if (!newcomer || wanted.length === 0) {
-      this.settle(pid, undefined);
+      if (!this.expectsMore(pid)) this.settle(pid, undefined);
       return;
     }
+    this.expected.delete(pid);
     const patches = wanted.flatMap((buildId) => this.work.patch(buildId) ?? []);
     const found = new Set(patches.map(({ patch }) => patch.buildId));
     const missing = wanted.filter((buildId) => !found.has(buildId));
@@ -142,12 +154,27 @@ export class Newcomers {
       return;
     }
     this.returns.set(pid, { count: count + 1, open: isOpen(outcome) ? wanted : [] });
-    const pause = isToFollow ? Math.min(longestPauseMs, 2 ** count) : refusedPauseMs;
+    this.comeBack(pid, isToFollow ? Math.min(longestPauseMs, 2 ** count) : refusedPauseMs);
+  }
+
+  private comeBack(pid: number, pauseMs: number): void {
     const timer = setTimeout(() => {
       this.timers.delete(timer);
       this.add([pid]);
-    }, pause);
+    }, pauseMs);
     this.timers.add(timer);
+  }
+
+  private expectsMore(pid: number): boolean {
+    const looks = this.expected.get(pid);
+    const pauseMs = looks === undefined ? undefined : mappingPausesMs[looks];
+    if (looks === undefined || pauseMs === undefined) {
+      this.expected.delete(pid);
+      return false;
+    }
+    this.expected.set(pid, looks + 1);
+    this.comeBack(pid, pauseMs);
+    return true;
   }
 
   private settle(pid: number, outcome: ProcessOutcome | undefined): void {

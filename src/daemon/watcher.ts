@@ -181,7 +181,7 @@ export class Watcher {
       this.counts.begun += begun.length;
       this.counts.touched += touched.length;
       this.looks.add(begun);
-      this.active?.newcomers.add(touched);
+      this.active?.newcomers.expect(touched);
       if (lost) this.counts.lost++;
       if (ended && !this.hasEnded) {
         this.hasEnded = true;
