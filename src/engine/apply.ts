@@ -218,7 +218,6 @@ async function reported(
     wallMs: performance.now() - started,
   });
   try {
-    checkTarget(pid);
     const journal = await IntentJournal.open(options.intentDirectory);
     const attempt = async (target: Target, settle: (result: TargetResult) => void): Promise<TargetResult> => {
       if (!options.dryRun) await settleHooks(target, options.waitMs, pauses);
@@ -244,6 +243,8 @@ async function reported(
       return options.dryRun ? 'would-unload' : 'unloaded';
     };
     const work = (): Promise<TargetResult> => {
+      // Behind the lock: another patcher of ours traces it, too, for as long as it works.
+      checkTarget(pid);
       if (!options.dryRun) finishUnfinished(pid, journal, pauses);
       return withFreshLooks<TargetResult>((settle) =>
         withTarget(pid, journal, (target) => attempt(target, settle)),

@@ -43,25 +43,33 @@ function isRelocated(target: View, object: MappedObject): boolean {
   if (!tables || object.bias === 0n || isProtected(target, object)) return true;
   return tables.lastRelocations(mostEntries).every((entries) => {
     const signs = entries.map((entry) => signOf(target, object, tables, entry));
-    return signs.includes('address') || !signs.includes('not-yet');
+    // The program itself does not change slots for symbols: the last one tells. Other addresses it may clear, but not all.
+    const lastNamed = signs.findLast((sign) => sign?.isNamed);
+    if (lastNamed) return lastNamed.isAddress;
+    return signs.some((sign) => sign?.isAddress) || signs.every((sign) => sign === undefined);
   });
 }
 
-/** What the linker left in a slot is 0 or lies within the object as it is in its file. */
+interface Sign {
+  readonly isNamed: boolean;
+  readonly isAddress: boolean;
+}
+
+/** What the linker left in a slot is 0 or lies within the object as it is in its file. Undefined: it tells nothing. */
 function signOf(
   { objects, read }: View,
   object: MappedObject,
   tables: DynamicTables,
   { address, type, symbolIndex }: LoadedRelocation,
-): 'address' | 'not-yet' | undefined {
+): Sign | undefined {
   const isNamed = type === relocationType.globDat || type === relocationType.jumpSlot;
   // A weak reference may well stay 0.
   if (type !== relocationType.relative && !(isNamed && !tables.isWeak(symbolIndex))) return undefined;
   const value = new ByteReader(read(address, 8), 'slot').bigU64();
-  if (value >= object.end - object.bias) return 'address';
+  if (value >= object.end - object.bias) return { isNamed, isAddress: true };
   // What could be an address within a program at a fixed place proves nothing.
   const isMapped = value !== 0n && objects.some(({ start, end }) => start <= value && value < end);
-  return isMapped ? undefined : 'not-yet';
+  return isMapped ? undefined : { isNamed, isAddress: false };
 }
 
 function isProtected({ maps, read }: View, object: MappedObject): boolean {

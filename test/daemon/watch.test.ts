@@ -1,23 +1,21 @@
 // Processes that begin while libcare-server runs, and libraries that are loaded later: patched without being asked.
-import { execFileSync } from 'node:child_process';
-import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it } from 'vitest';
-import { packageRoot } from '../../src/base/package-root.js';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import {
+  compileNewcomers,
+  compileStorm,
+  sightings,
+  type NewcomerPrograms,
+} from '../../fixtures/support/newcomers.js';
+import type { Program } from '../../fixtures/support/program.js';
 import { AnswersWorld } from '../host/answers.js';
 import { runFile, ServedHost, until } from './served-host.js';
 
 let world: AnswersWorld;
 let served: ServedHost;
-let newcomer: string;
-let late: string;
-
-function compileNewcomer(name: string, ...options: readonly string[]): string {
-  const source = join(packageRoot(), 'fixtures', 'engine', 'newcomer.c');
-  const output = join(world.directory, name);
-  const flags = ['-std=c11', '-D_GNU_SOURCE', '-O2', '-Wall', '-Wextra', '-Werror'];
-  execFileSync('cc', [...flags, '-o', output, source, ...options]);
-  return output;
-}
+let programs: NewcomerPrograms;
+const levels: string[] = [];
 
 interface Watch {
   readonly state: string;
@@ -28,39 +26,130 @@ interface Watch {
 }
 
 const watch = async (): Promise<Watch> => (await served.status())['watch'] as Watch;
+const isOn = async (): Promise<boolean> => (await watch()).state === 'on';
+const untilOff = (reason: RegExp): Promise<void> =>
+  until(async () => {
+    const now = await watch();
+    return now.state === 'off' && reason.test(now.reason);
+  });
 
 beforeAll(async () => {
   world = new AnswersWorld();
-  const { library } = world.compiled;
-  newcomer = compileNewcomer('newcomer', library, `-Wl,-rpath,${join(library, '..')}`);
-  late = compileNewcomer('late', '-DLATE');
-  served = await ServedHost.start(join(world.directory, 'host'), [
-    world.writePatchFile(world.patch(1, 43), 'level-1'),
-  ]);
+  programs = compileNewcomers(world.directory, world.compiled.library);
+  for (const level of [1, 2])
+    levels.push(world.writePatchFile(world.patch(level, 42 + level), `level-${level}`));
+  served = await ServedHost.start(join(world.directory, 'host'), levels.slice(0, 1));
 });
+afterEach(() => world.end());
 afterAll(async () => {
-  await world.end();
   await served.end();
   world.remove();
 });
 
-/** What the program says of itself; it lives for `lifetimeMs` at most. */
-async function run(program: string, lifetimeMs: number, ...parameters: readonly string[]): Promise<string> {
-  const { stdout } = await runFile(program, [String(lifetimeMs), ...parameters]);
-  return stdout;
+/** The answers that the program gave until one was new, or it had lived that long. */
+async function answersOf(program: string, lifetimeMs: number, ...more: readonly string[]): Promise<number[]> {
+  const { stdout } = await runFile(program, [String(lifetimeMs), ...more]);
+  return sightings(stdout).map(({ answer }) => answer);
+}
+
+/** Longer than any patch takes here; who is not to be patched is watched for less. */
+const long = 60_000;
+const short = 300;
+
+async function update(): Promise<void> {
+  const { stdout } = await served.host.kcarectl('--lib-update', '--json');
+  const { patchset } = JSON.parse(stdout) as { readonly patchset: string };
+  await until(async () => (await watch()).patchset === patchset);
 }
 
 it('leaves new processes alone until an update of all processes was made', async () => {
-  await until(async () => (await watch()).reason.startsWith('No update'));
-  expect(await run(newcomer, 200)).toMatch(/^answer 42 /);
-  const { stdout } = await served.host.kcarectl('--lib-update', '--json');
-  expect(stdout).toContain('"patchset"');
-  await until(async () => (await watch()).state === 'on');
+  await untilOff(/^No update of all processes/);
+  expect(await answersOf(programs.early, short)).toEqual([42]);
+  const target = await world.start();
+  await served.host.kcarectl('--lib-update', '--pid', String(target.pid));
+  expect((await watch()).state).toBe('off');
+  await update();
 });
 
-it('patches a process that begins, one that was forked by it, and a library that comes later, each time', async () => {
-  expect(await run(newcomer, 60_000)).toMatch(/^answer 43 /);
-  expect(await run(newcomer, 60_000, 'fork')).toMatch(/^answer 43 /);
-  const rounds = await run(late, 60_000, '', '3', world.compiled.library);
-  expect(rounds.match(/^answer 43 after \d+$/gm)).toHaveLength(3);
+it('patches a process that begins, one that it forks, and a library that is loaded later, each time', async () => {
+  expect(await answersOf(programs.early, long)).toEqual([43]);
+  expect(await answersOf(programs.early, long, 'fork')).toEqual([43]);
+  expect(await answersOf(programs.late, long, '', '3', world.compiled.library)).toEqual([43, 43, 43]);
+});
+
+it('does so again after it was killed, by what is on disk and in the processes', async () => {
+  process.kill(served.serverPid, 'SIGKILL');
+  const meanwhile = await world.start();
+  expect(await world.answer(meanwhile)).toBe('answer 42');
+  await served.startAgain();
+  await until(async () => (await world.answer(meanwhile)) === 'answer 43');
+  expect(await answersOf(programs.early, long)).toEqual([43]);
+});
+
+it('leaves alone what was unloaded by name, what is on the blacklist, and what has a higher level', async () => {
+  const unloaded = await world.start();
+  await until(async () => (await world.answer(unloaded)) === 'answer 43');
+  await served.host.kcarectl('--lib-unload', '--pid', String(unloaded.pid));
+  const blacklist = join(served.host.root, 'var/lib/libcare/blacklist');
+  mkdirSync(dirname(blacklist), { recursive: true, mode: 0o755 });
+  writeFileSync(blacklist, 'filename:spared # as it says\n', { mode: 0o644 });
+  await until(isOn);
+  const spared = await world.start('spared');
+  const control = await world.start();
+  await until(async () => (await world.answer(control)) === 'answer 43');
+  await served.host.publish(levels.slice(1));
+  const raised = await world.start();
+  await served.host.kcarectl('--lib-update', '--pid', String(raised.pid));
+  // A sweep over all of them.
+  await served.startAgain();
+  await until(async () => (await watch()).counts['sweeps'] === 1 && (await watch()).waiting === 0);
+  expect(await world.answer(unloaded)).toBe('answer 42');
+  expect(await world.answer(spared)).toBe('answer 42');
+  expect(await world.answer(raised)).toBe('answer 44');
+  expect(await world.answer(control)).toBe('answer 43');
+});
+
+it('follows an update to the next level, and an unload of all processes', async () => {
+  await update();
+  expect(await answersOf(programs.early, long)).toEqual([44]);
+  await served.host.kcarectl('--lib-unload');
+  await untilOff(/were unloaded since/);
+  expect(await answersOf(programs.early, short)).toEqual([42]);
+  await update();
+  expect(await answersOf(programs.early, long)).toEqual([44]);
+});
+
+it('does nothing while LibCare is turned off', async () => {
+  await served.host.kcarectl('--disable-libcare');
+  await untilOff(/turned off/);
+  expect(await answersOf(programs.early, short)).toEqual([42]);
+  await served.host.kcarectl('--enable-libcare');
+  await until(isOn);
+  expect(await answersOf(programs.early, long)).toEqual([44]);
+});
+
+it('comes back to a process that is busy, and notes one that stays so', async () => {
+  await served.host.publish([world.writePatchFile(world.blocker(3), 'blocker')]);
+  const inside: Program = await world.startBlocked();
+  await update();
+  const info = async (): Promise<string> =>
+    (await served.host.kcarectl('--lib-info', '--pid', String(inside.pid), '--json')).stdout;
+  await until(async () => (await info()).includes('TARGET_BUSY'));
+  inside.writeLine('open');
+  await inside.waitForLine(/^inside /);
+  await served.startAgain();
+  await until(async () => (await info()).includes('"state":"patched"'));
+});
+
+it('harms nobody in a storm of short processes', async () => {
+  const storm = compileStorm(world.directory);
+  const before = await served.status();
+  const { stdout, stderr, exitCode } = await runFile(storm, ['100', '5', programs.early, programs.late]);
+  expect({ stderr, exitCode }).toEqual({ stderr: '', exitCode: 0 });
+  const all = sightings(stdout);
+  expect(all).toHaveLength(250);
+  expect(all.filter(({ answer }) => ![42, 44].includes(answer))).toEqual([]);
+  await until(async () => (await watch()).waiting === 0);
+  const after = await served.status();
+  expect(after['pid']).toBe(before['pid']);
 });

@@ -51,6 +51,10 @@ export class Workshop {
     return compile(join(this.directory, files[0]?.replace(/\.c$/, '') ?? ''), files, ...options);
   }
 
+  compileInto(name: string, files: readonly string[], ...options: readonly string[]): string {
+    return compile(join(this.directory, name), files, ...options);
+  }
+
   /** A program that has the function itself, linked with these flags. */
   compileOwn(...link: readonly string[]): string {
     return compile(join(this.directory, `own${link.join('')}`), ['own.c', 'answers.c'], ...link);

@@ -7,7 +7,13 @@ import { answers, now, Workshop } from './conditions.js';
 
 const rounds = 1500;
 /** The program before, in and after the loading of the library. */
-const expected = ['applied', 'unchanged', 'gone TARGET_GONE', 'refused BUILD_ID_MISMATCH'];
+const expected = [
+  'applied',
+  'unchanged',
+  'busy TARGET_BUSY',
+  'gone TARGET_GONE',
+  'refused BUILD_ID_MISMATCH',
+];
 
 describe('processes that end at any moment', () => {
   let workshop: Workshop;
