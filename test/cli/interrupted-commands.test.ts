@@ -78,6 +78,18 @@ describe.each([
   ['libcare-client', ['info', '--json']],
   ['kcarectl', ['--lib-info']],
 ])('%s', (name, parameters) => {
+  it('keeps its exit code, and shows no stack, when nobody reads', async () => {
+    const shell = '"$@" | head -0; exit "${PIPESTATUS[0]}"';
+    const words = ['-c', shell, 'bash', join(packageRoot(), 'bin', name), ...parameters];
+    const env = { ...process.env, LC_ALL: 'C', COLUMNS: '80', KCARE_ROOT: served.host.root };
+    const child = spawn('bash', words, { stdio: ['ignore', 'pipe', 'pipe'], env });
+    const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
+    const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
+    expectWhole({ code: await ended, signal: null, stdout, stderr });
+    expect(documented).toContain(await ended);
+    expect(await ended, stderr).not.toBe(exitCodes.failed);
+  });
+
   it.each(['SIGINT', 'SIGTERM'] as const)('that only looks is ended by %s, or had ended', async (signal) => {
     for (const delay of [0, 100, 250]) {
       const ended = await interrupted(name, parameters, signal, () => sleep(delay));
