@@ -73,6 +73,23 @@ export async function parseSource(text: string): Promise<SourceText> {
   return { text, functions };
 }
 
+/** Named structures, unions and enumerations that `text` defines: `struct NAME` → its tokens. */
+export async function typeDefinitions(text: string): Promise<Map<string, string>> {
+  parser ??= createParser();
+  const tree = (await parser).parse(withoutMacros(text));
+  const types = new Map<string, string>();
+  const kinds = ['struct_specifier', 'union_specifier', 'enum_specifier'];
+  for (const node of tree?.rootNode.descendantsOfType(kinds) ?? []) {
+    const [name, body] = [node.childForFieldName('name'), node.childForFieldName('body')];
+    if (!name || !body) continue;
+    const key = `${node.type.replace('_specifier', '')} ${name.text}`;
+    const tokens = tokensOf(text.slice(body.startIndex, body.endIndex)).join(' ');
+    types.set(key, `${types.get(key) ?? ''}${tokens}`);
+  }
+  tree?.delete();
+  return types;
+}
+
 function declaredName(declarator: Node | null): string | undefined {
   for (let node = declarator; node !== null; node = node.childForFieldName('declarator')) {
     if (node.type === 'identifier') return node.text;

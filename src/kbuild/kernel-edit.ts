@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { parseSource, tokensOf } from '../build/c-source.js';
+import { parseSource, tokensOf, typeDefinitions } from '../build/c-source.js';
 import { Refusals } from '../build/result.js';
 import { replaceFunctions } from '../build/source-edit.js';
 import { keepLineNumbers } from '../make/line-numbers.js';
@@ -102,6 +102,7 @@ export async function editByDiff(
       const patched = await readFile(path.join(directory, file), 'utf8');
       if (tokensOf(before).join(' ') === tokensOf(patched).join(' ')) continue;
       await compareHeads(before, patched, refusals);
+      await compareTypes(before, patched, refusals);
       const origins = await lineOrigins(path.join(tree, file), path.join(directory, file));
       texts.set(file, { before, after: keepLineNumbers(patched, origins) });
     }
@@ -122,6 +123,19 @@ function withoutOthers(diff: string, isWanted: (file: string) => boolean): strin
         : [...changed, ...added].every(isWanted);
     })
     .join('');
+}
+
+/** The running kernel may hold values of every type that the unit defines. */
+async function compareTypes(before: string, after: string, refusals: KernelRefusals): Promise<void> {
+  const [old, fresh] = [await typeDefinitions(before), await typeDefinitions(after)];
+  for (const [name, body] of fresh) {
+    const previous = old.get(name);
+    if (previous !== undefined && previous !== body)
+      refusals.add(
+        'CHANGED_TYPE',
+        `the definition of ${name} changed, of which the running kernel may hold values`,
+      );
+  }
 }
 
 /** Functions that other units may call keep their heads. */

@@ -170,18 +170,24 @@ test('comments and lines that move are nothing to do, in documentation and code'
   expect(braces.status, braces.stderr).toBe(3);
 });
 
-test('headers, and heads of functions that modules may call, are refused before anything is compiled', () => {
+test('headers, heads of functions that modules may call, and types are refused before anything is compiled', () => {
   const result = diffOf(
     'include/linux/glob.h',
     (text) => text.replace('char const *str);', 'char const *str, int flags);'),
     'lib/glob.c',
     (text) => text.replace('char const *str)\n{', 'char const *str, int flags)\n{'),
+    'net/netlink/af_netlink.c',
+    (text) => text.replace('\tu32 portid;\n', '\tu32 portid;\n\tu32 more;\n'),
   );
   expect(result.status, result.stderr).toBe(2);
   const { refusals } = JSON.parse(result.stdout) as { refusals: (KernelRefusal & { help: string })[] };
   expect(refusals.map(({ code, message }) => [code, message])).toEqual([
     ['KERNEL_HEADER', 'include/linux/glob.h is part of many units'],
     ['KERNEL_ABI', 'the parameters or the result of glob_match changed, which modules may call'],
+    [
+      'CHANGED_TYPE',
+      'the definition of struct netlink_compare_arg changed, of which the running kernel may hold values',
+    ],
   ]);
   expect(refusals.every(({ help }) => help !== '')).toBe(true);
 });
