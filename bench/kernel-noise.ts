@@ -7,7 +7,7 @@ import { kernelNoiseOf } from '../fixtures/support/kernel-noise.js';
 import { defaultWorkDirectory } from '../src/build/index.js';
 import { prepareKernelTree } from '../src/kbuild/kernel-packages.js';
 import { ShippedKernel } from '../src/kbuild/kernel-symbols.js';
-import { unitCommands } from '../src/kbuild/kernel-unit.js';
+import { unitCommands, type UnitCommand } from '../src/kbuild/kernel-unit.js';
 
 const directories = ['fs', 'kernel', 'mm', 'net'];
 /** What is no part of a kernel for virtual machines, and large. */
@@ -25,22 +25,27 @@ export async function kernelNoise(count: number): Promise<boolean> {
   for (const [index, directory] of directories.entries()) {
     const wanted = Math.floor((count * (index + 1)) / directories.length);
     const sources = spread(await sourcesIn(tree, directory));
+    const commands: UnitCommand[] = [];
+    const next = async (): Promise<UnitCommand | undefined> => {
+      while (commands.length === 0 && sources.length > 0)
+        commands.push(...(await unitCommands(tree, sources.splice(0, 30))).values());
+      return commands.shift();
+    };
     const worker = async (): Promise<void> => {
-      for (let source = sources.shift(); source && sums.objects < wanted; source = sources.shift()) {
-        const command = (await unitCommands(tree, [source])).get(source);
-        const noise = command && (await kernelNoiseOf(work, tree, command, shipped));
+      for (let command = await next(); command && sums.objects < wanted; command = await next()) {
+        const noise = await kernelNoiseOf(work, tree, command, shipped);
         if (!noise) continue;
         sums.objects++;
+        if (sums.objects % 10 === 0) process.stderr.write(`${sums.objects} of ${count} objects\n`);
         sums.functions += noise.functions;
         sums.compiled += noise.compiled;
         sums.proved += noise.proved;
         if (noise.differences.length === 0) continue;
         sums.differing++;
-        process.stdout.write(`${source}: ${noise.differences.join(', ')}\n`);
+        process.stdout.write(`${command.source}: ${noise.differences.join(', ')}\n`);
       }
     };
     await Promise.all(Array.from({ length: availableParallelism() }, worker));
-    process.stderr.write(`${directory}: ${sums.objects} objects so far\n`);
   }
   const seconds = ((performance.now() - started) / 1000).toFixed(0);
   process.stdout.write(

@@ -106,7 +106,10 @@ export type Recipe = z.infer<typeof recipeSchema>;
 export type Fix = z.infer<typeof fixSchema>;
 
 /** The recipe in YAML `text`. Throws RECIPE_MALFORMED naming every field that is wrong. */
-export function parseRecipe(text: string, name = 'recipe'): Recipe {
+export const parseRecipe = (text: string, name = 'recipe'): Recipe => parseYaml(recipeSchema, text, name);
+
+/** What the YAML `text` holds by `schema`. Throws RECIPE_MALFORMED naming every field that is wrong. */
+export function parseYaml<Value>(schema: z.ZodType<Value>, text: string, name: string): Value {
   let value: unknown;
   try {
     value = parse(text);
@@ -116,7 +119,7 @@ export function parseRecipe(text: string, name = 'recipe'): Recipe {
       `${name}: ${error instanceof Error ? error.message : String(error)}`,
     );
   }
-  const result = recipeSchema.safeParse(value);
+  const result = schema.safeParse(value);
   if (result.success) return result.data;
   const problems = result.error.issues.map(
     ({ path, message }) => `${path.join('.') || 'recipe'}: ${message}`,

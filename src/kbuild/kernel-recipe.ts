@@ -1,8 +1,8 @@
 // Recipes of kernel patches: which functions of a newer kernel's source go into the one that runs.
 import { readFile } from 'node:fs/promises';
-import { parse } from 'yaml';
 import { z } from 'zod';
 import { KcareError } from '../base/errors.js';
+import { parseYaml } from '../build/recipe.js';
 
 const file = z
   .string()
@@ -44,35 +44,19 @@ const recipeSchema = z.strictObject({
     .string()
     .regex(/^[\w.+~:-]{1,128}$/, 'is no release')
     .optional(),
-  cves: z.array(fixSchema).min(1, 'names no fix'),
+  cves: z
+    .array(fixSchema)
+    .min(1, 'names no fix')
+    .refine((fixes) => new Set(fixes.map(({ id }) => id)).size === fixes.length, 'an id appears twice'),
 });
 
 export type KernelRecipe = z.infer<typeof recipeSchema>;
 export type KernelEdit = z.infer<z.ZodObject<typeof editShape>>;
 
-/** Throws RECIPE_MALFORMED naming every field that is wrong. */
-export function parseKernelRecipe(text: string, name: string): KernelRecipe {
-  let value: unknown;
-  try {
-    value = parse(text);
-  } catch (error) {
-    throw new KcareError(
-      'RECIPE_MALFORMED',
-      `${name}: ${error instanceof Error ? error.message : String(error)}`,
-    );
-  }
-  const result = recipeSchema.safeParse(value);
-  if (result.success) return result.data;
-  const problems = result.error.issues.map(
-    ({ path, message }) => `${path.join('.') || 'recipe'}: ${message}`,
-  );
-  throw new KcareError('RECIPE_MALFORMED', `${name}: ${problems.join('; ')}`, { problems });
-}
-
-/** Throws FILE_MISSING, RECIPE_MALFORMED. */
+/** Throws FILE_MISSING, RECIPE_MALFORMED naming every field that is wrong. */
 export async function readKernelRecipe(recipe: string): Promise<KernelRecipe> {
   const text = await readFile(recipe, 'utf8').catch((thrown: unknown) => {
     throw new KcareError('FILE_MISSING', `The recipe ${recipe} cannot be read.`, {}, { cause: thrown });
   });
-  return parseKernelRecipe(text, recipe);
+  return parseYaml(recipeSchema, text, recipe);
 }

@@ -215,3 +215,21 @@ test('a diff that does not fit, and what is no diff, say so', () => {
     expect(JSON.parse(answer.stdout)).toMatchObject({ error: { code: 'SOURCE_PATCH_REJECTED' } });
   }
 });
+
+test('a malformed recipe names every field that is wrong', () => {
+  const file = path.join(directory, 'bad.yaml');
+  fs.writeFileSync(
+    file,
+    'name: Kernel\ndescription: x\nlevel: 0\nkernel: 6\nfixed: 6.1.1-1\ncves:\n  - { id: X-1, description: x, file: ../sys.c, functions: [] }\n',
+  );
+  const { status, stdout } = spawnSync(
+    path.join(packageRoot(), 'bin/kcare-build'),
+    ['kernel', file, '--json'],
+    { encoding: 'utf8' },
+  );
+  expect(status).toBe(2);
+  const { error } = JSON.parse(stdout) as { error: { code: string; details: { problems: string[] } } };
+  expect(error.code).toBe('RECIPE_MALFORMED');
+  const fields = error.details.problems.map((problem) => problem.split(':')[0]);
+  expect(new Set(fields)).toEqual(new Set(['name', 'level', 'kernel', 'cves.0.file', 'cves.0.functions']));
+});
