@@ -40,7 +40,7 @@ export function kernelCommand(): Command {
     .argument('[recipe]', 'the recipe (YAML)')
     .option('--diff <FILE>', 'Make the changes of this unified diff, instead of those of a recipe.')
     .option('--kernel <RELEASE>', 'For this kernel, as uname -r prints it; needed with --diff.')
-    .option('--cve <ID...>', 'Only these fixes of the recipe; repeatable.', [])
+    .option('--cve <ID>', 'Only this fix of the recipe; repeatable.', collected, [])
     .addOption(
       new Option('--name <NAME>', 'With --diff: the module is kcare_NAME_LEVEL (default: local).').argParser(
         moduleName,
@@ -48,7 +48,12 @@ export function kernelCommand(): Command {
     )
     .option('--level <N>', 'The level of the patch (default: that of the recipe, or 1).', level)
     .option('--effective <RELEASE>', 'The release that the kernel is worth with the patch.')
-    .option('--source <FILE...>', 'Compile this C source with callbacks into the module; repeatable.', [])
+    .option(
+      '--source <FILE>',
+      'Compile this C source with callbacks into the module; repeatable.',
+      collected,
+      [],
+    )
     .option('--key <FILE>', 'Sign the module with this private key (PEM); needs --certificate.')
     .option('--certificate <FILE>', 'The certificate of the key (PEM), which the kernel must trust.')
     .option('--output <DIR>', 'Where the module goes (default: patches/RELEASE in the work directory).')
@@ -63,8 +68,8 @@ export function kernelCommand(): Command {
 
 const page = {
   name: 'kcare-build kernel - build a livepatch module for a kernel of the archive, from a recipe or a diff',
-  synopsis: `kcare-build kernel [--kernel RELEASE] [--cve ID...] [--level N] [--effective RELEASE] [--source FILE...] [--key FILE --certificate FILE] [--output DIR] [--work DIR] [--json] RECIPE
-kcare-build kernel --diff FILE --kernel RELEASE [--name NAME] [--level N] [--effective RELEASE] [--source FILE...] [--key FILE --certificate FILE] [--output DIR] [--work DIR] [--json]`,
+  synopsis: `kcare-build kernel [--kernel RELEASE] [--cve ID]... [--level N] [--effective RELEASE] [--source FILE]... [--key FILE --certificate FILE] [--output DIR] [--work DIR] [--json] RECIPE
+kcare-build kernel --diff FILE --kernel RELEASE [--name NAME] [--level N] [--effective RELEASE] [--source FILE]... [--key FILE --certificate FILE] [--output DIR] [--work DIR] [--json]`,
   description: `Fetches image, headers and source of the kernel from the archive, changes its source as the recipe or the diff says, compiles the units that change with the commands of the kernel's own build, and compares them function by function. Every function that is replaced is found in the shipped kernel, or in its module, by its bytes. What cannot be patched soundly is refused, with all reasons at once. Nothing is installed, and no kernel is touched.
 
 A recipe names functions, which are taken from the source of a newer version of the kernel's packages. A diff is one for the source of exactly this kernel (diff -u, one directory stripped, as by patch -p1); of a kernel's source only its .c files can be changed by one.
@@ -88,6 +93,9 @@ kcare-build kernel --cve CVE-2026-93146 --kernel 6.1.0-50-cloud-amd64 --json rec
 kcare-build kernel --diff fix.patch --kernel $(uname -r) --output /root/patches
   A fix of your own for the kernel that runs.`,
 };
+
+/** One for each option, unlike lists, which would take the recipe for one of theirs. */
+const collected = (text: string, known: string[]): string[] => [...known, text];
 
 function level(text: string): number {
   if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('It is not a level from 1 to 999999999.');
