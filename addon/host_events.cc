@@ -141,7 +141,7 @@ void HostEvents::open_processes() {
 
 void HostEvents::open_files() {
   constexpr unsigned flags = FAN_CLASS_NOTIF | FAN_CLOEXEC | FAN_NONBLOCK | FAN_UNLIMITED_MARKS;
-  files_ = fanotify_init(flags, O_RDONLY | O_CLOEXEC | O_LARGEFILE);
+  files_ = fanotify_init(flags, O_RDONLY | O_CLOEXEC);
   if (files_ < 0)
     files_error_ = errno;
 }
@@ -149,8 +149,7 @@ void HostEvents::open_files() {
 int HostEvents::mark(const std::string& path) {
   if (files_ < 0)
     return files_error_;
-  const int result =
-      fanotify_mark(files_, FAN_MARK_ADD, FAN_OPEN, AT_FDCWD, path.c_str());
+  const int result = fanotify_mark(files_, FAN_MARK_ADD, FAN_OPEN, AT_FDCWD, path.c_str());
   return result == 0 ? 0 : errno;
 }
 

@@ -10,6 +10,7 @@ import { buildOpensslPatch } from '../fixtures/support/patches.js';
 import { Program } from '../fixtures/support/program.js';
 import { formatCallCost, measureCallCost, type CallCost } from './call-cost.js';
 import { formatChecker, measureChecker } from './checker.js';
+import { formatDay, measureDay } from './day.js';
 import { leaveOutExtraCertificates } from './environment.js';
 import { formatFactory, measureFactory } from './factory.js';
 import { measureUpdate, privateDirty, type Bench, type Sample } from './measure.js';
@@ -106,7 +107,7 @@ async function measureEngine(): Promise<{ rows: Row[]; calls: CallCost }> {
 
 const legend = 'one thread is busy, the others are idle; processes (proc.) are idle';
 
-const parts = ['engine', 'factory', 'checker', 'service'] as const;
+const parts = ['engine', 'factory', 'checker', 'service', 'day'] as const;
 
 /** `--only PART` leaves out the others. */
 function chosenParts(): readonly (typeof parts)[number][] {
@@ -123,13 +124,15 @@ async function main(): Promise<void> {
   const factory = chosen.includes('factory') ? await measureFactory(progress) : undefined;
   const checker = chosen.includes('checker') ? await measureChecker(progress) : undefined;
   const service = chosen.includes('service') ? await measureService(progress) : undefined;
+  const day = chosen.includes('day') ? await measureDay(progress) : undefined;
   const texts = [
     ...(engine ? [`${formatTable(engine.rows)}\n(${legend})\n${formatCallCost(engine.calls)}`] : []),
     ...(factory ? [formatFactory(factory)] : []),
     ...(checker ? [formatChecker(checker)] : []),
     ...(service ? [formatService(service)] : []),
+    ...(day ? [formatDay(day)] : []),
   ];
-  const json = JSON.stringify({ ...engine, factory, checker, service }, undefined, 2);
+  const json = JSON.stringify({ ...engine, factory, checker, service, day }, undefined, 2);
   process.stdout.write(`${asJson ? json : texts.join('\n\n')}\n`);
 }
 

@@ -1,5 +1,4 @@
 // How soon processes are patched that begin, or load a library, while libcare-server runs; alone and in a storm of them.
-import { spawn } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   compileNewcomers,
@@ -56,20 +55,6 @@ function latencyOf(all: readonly Sighting[]): Latency {
   };
 }
 
-function outputOf(
-  file: string,
-  parameters: readonly string[],
-): Promise<{ readonly stdout: string; readonly stderr: string }> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(file, parameters, { stdio: ['ignore', 'pipe', 'pipe'] });
-    let [stdout, stderr] = ['', ''];
-    child.stdout.on('data', (bytes: Buffer) => (stdout += bytes.toString()));
-    child.stderr.on('data', (bytes: Buffer) => (stderr += bytes.toString()));
-    child.once('error', reject);
-    child.once('close', () => resolve({ stdout, stderr }));
-  });
-}
-
 async function statusOf(host: WatchedHost): Promise<ServerStatus> {
   const status = await host.status();
   if (!status) throw new Error('libcare-server does not answer.');
@@ -84,10 +69,14 @@ async function measureIdle(host: WatchedHost): Promise<ServiceResult['idle']> {
   return { seconds: idleMs / 1000, cpuMs, mib: mebibytes(after.memoryBytes) };
 }
 
-async function measureCalm(program: string, parameters: readonly string[]): Promise<Latency> {
+async function measureCalm(
+  host: WatchedHost,
+  program: string,
+  parameters: readonly string[],
+): Promise<Latency> {
   const all: Sighting[] = [];
   while (all.length < calmProcesses) {
-    all.push(...sightings((await outputOf(program, [String(lifetimeMs), ...parameters])).stdout));
+    all.push(...sightings((await host.collect(program, [String(lifetimeMs), ...parameters]).ended).stdout));
     await sleep(calmPauseMs);
   }
   return latencyOf(all);
@@ -98,7 +87,8 @@ async function measureStorm(host: WatchedHost): Promise<ServiceResult['storm']> 
   const storm = compileStorm(host.directory);
   const before = await statusOf(host);
   const begin = performance.now();
-  const { stdout, stderr } = await outputOf(storm, [`${stormPerSecond}`, `${stormSeconds}`, early, late]);
+  const { stdout, stderr } = await host.collect(storm, [`${stormPerSecond}`, `${stormSeconds}`, early, late])
+    .ended;
   const seconds = (performance.now() - begin) / 1000;
   const after = await statusOf(host);
   const longLived = sightings(stdout).filter(({ lifetimeUs }) => lifetimeUs > longLivedUs);
@@ -119,8 +109,8 @@ export async function measureService(progress: (text: string) => void): Promise<
     progress(`libcare-server idle for ${idleMs / 1000} s`);
     const idle = await measureIdle(host);
     progress(`${calmProcesses} processes that begin, and ${calmProcesses} that load a library`);
-    const starts = await measureCalm(early, []);
-    const loads = await measureCalm(late, ['', '1', host.library]);
+    const starts = await measureCalm(host, early, []);
+    const loads = await measureCalm(host, late, ['', '1', host.library]);
     progress(`${stormPerSecond} processes a second for ${stormSeconds} s`);
     return { idle, starts, loads, storm: await measureStorm(host) };
   } finally {
