@@ -147,6 +147,11 @@ export class PrivateApt {
     return output.split(/\n\n+/).filter((record) => record.startsWith('Package:'));
   }
 
+  /** The names of all binary packages that begin like this. */
+  async names(prefix: string): Promise<string[]> {
+    return (await run('apt-cache', [...this.options, 'pkgnames', prefix])).split('\n').filter(Boolean);
+  }
+
   /** Downloads `name=version` as a .deb into `directory`. */
   async downloadBinary(name: string, version: string, directory: string): Promise<void> {
     await run('apt-get', [...this.options, '-q', 'download', `${name}=${version}`], { directory });

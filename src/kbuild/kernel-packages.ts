@@ -1,7 +1,7 @@
 // Kernels of the distribution's archive: image, headers and sources, unpacked and never installed.
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { cp, mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readFile, readdir, readlink, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { KcareError } from '../base/errors.js';
 import { PrivateApt } from '../build/apt.js';
@@ -134,15 +134,19 @@ interface HeaderPackages {
 }
 
 async function headerPackages(work: string, { release, version }: ArchiveKernel): Promise<HeaderPackages> {
-  const series = /^\d+\.\d+/.exec(release)?.[0] ?? '';
-  const common = release.replace(/^([^-]+-[^-]+)-.*/, '$1-common');
-  const names = [`linux-headers-${release}`, `linux-headers-${common}`, `linux-kbuild-${series}`];
-  const roots: string[] = [];
-  for (const name of names) roots.push(await unpackBinary(work, name, version));
-  const [flavour = '', , programs = ''] = roots;
+  const name = `linux-headers-${release}`;
+  const flavourRoot = await unpackBinary(work, name, version);
+  // What the package links to, once it is installed, are the two that it depends on.
+  const makefile = await readFile(path.join(flavourRoot, 'usr/src', name, 'Makefile'), 'utf8');
+  const common = /linux-headers-\S+-common/.exec(makefile)?.[0] ?? '';
+  const target = await readlink(path.join(flavourRoot, 'usr/src', name, 'scripts'));
+  const programsName = /linux-kbuild-[^/]+/.exec(target)?.[0] ?? '';
+  const roots = [flavourRoot];
+  for (const needed of [common, programsName]) roots.push(await unpackBinary(work, needed, version));
+  const [, , programs = ''] = roots;
   return {
-    flavour: path.join(flavour, 'usr/src', `linux-headers-${release}`),
-    programs: path.join(programs, 'usr/lib', `linux-kbuild-${series}`),
+    flavour: path.join(flavourRoot, 'usr/src', name),
+    programs: path.join(programs, 'usr/lib', programsName),
     roots,
   };
 }
