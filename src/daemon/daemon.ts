@@ -1,4 +1,5 @@
 // libcare-server as a whole: the socket, and the workers behind it.
+import os from 'node:os';
 import { agentPaths, openAgent, version } from '../agent/index.js';
 import { KcareError } from '../base/errors.js';
 import { safeDirectory } from '../base/safe-files.js';
@@ -6,6 +7,12 @@ import { Jobs } from './jobs.js';
 import type { Request } from './protocol.js';
 import { startServer, type Answering } from './server.js';
 import { Watcher } from './watcher.js';
+
+/**
+ * R8: on a busy host, what a target waits for is a processor for us. The server itself has little to do; its workers go on
+ * as any other program does.
+ */
+const niceness = -10;
 
 export interface DaemonOptions {
   readonly root: string;
@@ -25,6 +32,7 @@ export interface Daemon {
 export async function startDaemon({ root, descriptor, isWatching = true }: DaemonOptions): Promise<Daemon> {
   if (process.geteuid?.() !== 0) throw new KcareError('NOT_PERMITTED', 'libcare-server has to run as root.');
   const agent = await openAgent(root);
+  riseTo(niceness);
   const paths = agentPaths(root);
   await safeDirectory(paths.intents);
   const since = new Date();
@@ -72,4 +80,13 @@ export async function startDaemon({ root, descriptor, isWatching = true }: Daemo
       agent.logger.info('libcare-server stopped');
     },
   };
+}
+
+/** Where a container or a limit does not allow it, everything works all the same. */
+function riseTo(priority: number): void {
+  try {
+    if (os.getPriority() > priority) os.setPriority(priority);
+  } catch {
+    return;
+  }
 }

@@ -19,6 +19,10 @@ export class Delayed {
     this.wait();
   }
 
+  has(pid: number): boolean {
+    return this.due.has(pid);
+  }
+
   clear(): void {
     clearTimeout(this.timer);
     this.timer = undefined;

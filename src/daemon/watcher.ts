@@ -44,7 +44,11 @@ export interface WatcherStatus {
 
 export class Watcher {
   private readonly counts = { begun: 0, touched: 0, sweeps: 0, patched: 0, left: 0, lost: 0 };
-  private readonly looks = new Delayed(lookMs, (pids) => this.active?.newcomers.add(pids));
+  private readonly looks = new Delayed(lookMs, (pids) =>
+    this.active?.newcomers.add(pids.filter((pid) => !this.done.delete(pid))),
+  );
+  /** Processes that were patched before the look at them was due. */
+  private readonly done = new Set<number>();
   private readonly directories: FSWatcher[] = [];
   private readonly missing = new Map<string, Set<number>>();
   private readonly fetched = new Map<string, number>();
@@ -165,6 +169,7 @@ export class Watcher {
     this.active?.newcomers.end();
     this.active = undefined;
     this.looks.clear();
+    this.done.clear();
     clearInterval(this.sweepTimer);
     this.source?.stop();
     this.source = undefined;
@@ -181,6 +186,8 @@ export class Watcher {
       this.counts.begun += begun.length;
       this.counts.touched += touched.length;
       this.looks.add(begun);
+      // Another program is another process.
+      for (const pid of begun) this.done.delete(pid);
       this.active?.newcomers.expect(touched);
       if (lost) this.counts.lost++;
       if (ended && !this.hasEnded) {
@@ -212,7 +219,10 @@ export class Watcher {
   }
 
   private settled(pid: number, outcome: ProcessOutcome | undefined): void {
-    if (outcome?.result === 'applied' || outcome?.result === 'upgraded') this.counts.patched++;
+    if (outcome?.result === 'applied' || outcome?.result === 'upgraded') {
+      this.counts.patched++;
+      if (this.looks.has(pid)) this.done.add(pid);
+    }
     const isLeft = outcome !== undefined && isLeftBehind(outcome);
     // Who cannot be looked at by root cannot be told from one that needs nothing.
     if (isLeft && outcome.result !== 'unreadable') {

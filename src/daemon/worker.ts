@@ -1,6 +1,7 @@
 // `libcare-worker`: does one piece of the server's work and ends, so that OpenPGP and the memory for it end, too.
 //
 // One job as JSON in the argument; lines of JSON on standard output: {progress}, at the end {result} or {error}.
+import os from 'node:os';
 import {
   fetchStanding,
   libInfo,
@@ -58,6 +59,8 @@ function say(line: object): void {
   process.stdout.write(`${JSON.stringify(line)}\n`);
 }
 
+// The server's own is higher.
+if (os.getPriority() < 0) os.setPriority(0);
 // The server may be gone: the run is finished all the same.
 process.stdout.on('error', () => undefined);
 try {

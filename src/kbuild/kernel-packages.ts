@@ -46,8 +46,12 @@ export async function findKernel(work: string, release: string): Promise<Archive
  * The version of the source from which fixes are taken: `wanted`, or the next one after it when the archive holds that
  * no longer. Throws ARCHIVE_UNAVAILABLE.
  */
-export async function findSource(work: string, wanted: string): Promise<string> {
-  const name = sourcePackage(wanted);
+export function findSource(work: string, wanted: string): Promise<string> {
+  return versionOrNext(work, sourcePackage(wanted), wanted);
+}
+
+/** Packages of one source come and go at different times. */
+async function versionOrNext(work: string, name: string, wanted: string): Promise<string> {
   if (existsSync(path.join(work, 'binary', `${name}_${wanted}`))) return wanted;
   const versions = (await archiveVersions(work, name)).sort(compareVersions);
   const version = versions.find((one) => compareVersions(one, wanted) >= 0);
@@ -142,7 +146,9 @@ async function headerPackages(work: string, { release, version }: ArchiveKernel)
   const target = await readlink(path.join(flavourRoot, 'usr/src', name, 'scripts'));
   const programsName = /linux-kbuild-[^/]+/.exec(target)?.[0] ?? '';
   const roots = [flavourRoot];
-  for (const needed of [common, programsName]) roots.push(await unpackBinary(work, needed, version));
+  roots.push(await unpackBinary(work, common, version));
+  const programsVersion = await versionOrNext(work, programsName, version);
+  roots.push(await unpackBinary(work, programsName, programsVersion));
   const [, , programs = ''] = roots;
   return {
     flavour: path.join(flavourRoot, 'usr/src', name),
