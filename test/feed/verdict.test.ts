@@ -71,10 +71,13 @@ describe('a feed that was verified before', () => {
     const before = generation(world);
     const again = await world.update();
     expect(generation(world)).toBe(before);
-    expect({ ...again, patchFor: undefined }).toEqual({ ...first, patchFor: undefined });
+    const functions = { patchFor: undefined, cachedPath: undefined };
+    expect({ ...again, ...functions }).toEqual({ ...first, ...functions });
     // Fetched for the first time, and no less by its hash.
     const patch = await again.patchFor(buildIdA);
     expect(Buffer.from(patch?.bytes ?? [])).toEqual(readFileSync(world.patch(buildIdA, 1)));
+    const [entry] = again.patches.filter(({ buildId }) => buildId === buildIdA);
+    expect(entry && readFileSync(again.cachedPath(entry))).toEqual(readFileSync(world.patch(buildIdA, 1)));
     expect(generation(world)).toBe(before);
   });
 
