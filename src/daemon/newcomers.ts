@@ -1,6 +1,6 @@
 // Brings processes to the standing patchset, one after the other, as they are heard of.
 import { setImmediate as turnOfEventLoop, setTimeout as sleep } from 'node:timers/promises';
-import { asKcareError } from '../base/errors.js';
+import { asKcareError, type KcareError } from '../base/errors.js';
 import { tryGate, type PatchToApply } from '../engine/index.js';
 import {
   bringNewcomer,
@@ -113,7 +113,12 @@ export class Newcomers {
     const until = performance.now() + sliceMs;
     for (const pid of this.waiting) {
       this.waiting.delete(pid);
-      await this.attempt(pid);
+      try {
+        await this.attempt(pid);
+      } catch (thrown) {
+        // A defect at one process must not keep the others from being patched.
+        this.settle(pid, failed(pid, asKcareError(thrown), 'failed'));
+      }
       if (performance.now() >= until || this.isEnded) break;
     }
   }
@@ -124,7 +129,7 @@ export class Newcomers {
       newcomer = lookAtNewcomer(pid, this.work);
     } catch (thrown) {
       const error = asKcareError(thrown);
-      this.conclude({ pid, comm: '', result: 'unreadable', objects: [], error, wallMs: 0 }, []);
+      this.conclude(failed(pid, error, 'unreadable'), []);
       return;
     }
     if (newcomer) this.work.seen(newcomer.process);
@@ -181,4 +186,8 @@ export class Newcomers {
     this.returns.delete(pid);
     this.work.settled(pid, outcome);
   }
+}
+
+function failed(pid: number, error: KcareError, result: 'failed' | 'unreadable'): ProcessOutcome {
+  return { pid, comm: '', result, objects: [], error, wallMs: 0 };
 }

@@ -1,5 +1,5 @@
 // The library files whose use is reported: every file of which a process executes an object with a wanted build-id.
-import { existsSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import type { HostWatch } from '../addon/host.js';
 import type { HostProcess } from '../host/index.js';
 import type { MappedObject } from '../proc/index.js';
@@ -37,10 +37,17 @@ export class WatchedFiles {
   }
 
   private mark(path: string): void {
-    // What a process shows as its root may lead anywhere.
-    if (!existsSync(path) || !statSync(path).isFile()) return;
-    const problem = this.watch.mark(path);
+    const problem = isFile(path) ? this.watch.mark(path) : 0;
     if (this.firstProblem === 0) this.firstProblem = problem;
+  }
+}
+
+/** What a process shows as its root may lead anywhere, and may be gone by now. */
+function isFile(path: string): boolean {
+  try {
+    return statSync(path).isFile();
+  } catch {
+    return false;
   }
 }
 

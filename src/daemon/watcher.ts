@@ -76,7 +76,10 @@ export class Watcher {
     const { standing, config } = this.agent.paths;
     for (const directory of new Set([dirname(standing), dirname(config)])) {
       await safeDirectory(directory);
-      this.directories.push(watchDirectory(directory, () => this.refreshIfChanged()));
+      const watched = watchDirectory(directory, () => this.refreshIfChanged());
+      // Gone, as after the package was removed: what is known stays.
+      watched.on('error', () => watched.close());
+      this.directories.push(watched);
     }
     this.refresh();
   }
@@ -127,6 +130,7 @@ export class Watcher {
       const job = this.jobs.start({ job: 'standing' }, () => undefined);
       const standing = standingShape(await job.result);
       const { blacklist } = await openBlacklist(agent.paths);
+      this.outcomes = await readOutcomes(agent.paths.outcomes);
       if (this.isClosed) return;
       if (standing.isOn) this.begin(standing, blacklist);
       else this.stop(standing.reason);
@@ -211,11 +215,15 @@ export class Watcher {
     if (standingStamp(paths) !== this.stamp) return false;
     const status = lstatSync(paths.outcomes, { bigint: true, throwIfNoEntry: false });
     const stamp = status ? `${status.ino}:${status.mtimeNs}` : '';
-    if (stamp !== this.outcomesStamp) {
+    if (stamp === this.outcomesStamp) return true;
+    try {
       this.outcomes = await readOutcomes(paths.outcomes);
       this.outcomesStamp = stamp;
+      return true;
+    } catch {
+      // Reading everything anew says what is wrong.
+      return false;
     }
-    return true;
   }
 
   private settled(pid: number, outcome: ProcessOutcome | undefined): void {

@@ -1,5 +1,5 @@
 // Processes that begin while libcare-server runs, and libraries that are loaded later: patched without being asked.
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import {
@@ -126,6 +126,21 @@ it('does nothing while LibCare is turned off', async () => {
   await served.host.kcarectl('--enable-libcare');
   await until(isOn);
   expect(await answersOf(programs.early, long)).toEqual([44]);
+});
+
+it('fetches a patch that is damaged in the cache', async () => {
+  const wanted = readFileSync(levels[1] ?? '');
+  const cache = join(served.host.root, 'var/cache/kcare');
+  const cached = readdirSync(cache, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map(({ parentPath, name }) => join(parentPath, name))
+    .filter((file) => readFileSync(file).equals(wanted));
+  expect(cached).toHaveLength(1);
+  for (const file of cached) writeFileSync(file, wanted.subarray(1));
+  await served.startAgain();
+  await until(isOn);
+  expect(await answersOf(programs.early, long)).toEqual([44]);
+  expect(cached.map((file) => readFileSync(file).equals(wanted))).toEqual([true]);
 });
 
 it('comes back to a process that is busy, and notes one that stays so', async () => {
