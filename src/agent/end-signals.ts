@@ -10,9 +10,15 @@ export async function untilSignalled<Result>(
   action: (ending: AbortSignal) => Promise<Result>,
 ): Promise<Result> {
   const controller = new AbortController();
-  const end = (name: string): void => {
-    forget();
+  const end = (name: NodeJS.Signals): void => {
+    if (controller.signal.aborted) {
+      forget();
+      process.kill(process.pid, name);
+      return;
+    }
     controller.abort(name);
+    // One that came together with this one is told now; a later one finds no handler.
+    setImmediate(forget);
   };
   const forget = (): void => {
     for (const name of endSignals) process.off(name, end);
