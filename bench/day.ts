@@ -54,7 +54,9 @@ async function sizesOf(host: WatchedHost, programs: readonly Program[]): Promise
 }
 
 export async function measureDay(progress: (text: string) => void): Promise<DayResult> {
-  const host = await WatchedHost.start();
+  const today = new Date();
+  const yesterday = new Date(today.getTime() - 86_400_000);
+  const host = await WatchedHost.start(yesterday);
   const programs: Program[] = [];
   try {
     const { early, late } = compileNewcomers(host.directory, host.library);
@@ -70,7 +72,9 @@ export async function measureDay(progress: (text: string) => void): Promise<DayR
     let settled: Sizes | undefined;
     for (let change = 1; change <= changes; change++) {
       if (change % 10 === 0) progress(`level ${change} of ${changes}`);
-      await host.host.publish([writeLevel(host, change + 1)]);
+      // A day has 99 names of patchsets.
+      const when = change < changes / 2 ? yesterday : today;
+      await host.host.publish([writeLevel(host, change + 1)], when);
       await host.host.kcarectl('--lib-update');
       if (change === settledAfter) settled = await sizesOf(host, programs);
     }
