@@ -21,7 +21,6 @@ const fileShape = record({ version: integer(1, 1), patchset: text(64), since: ut
 export interface StandingPatch {
   readonly buildId: string;
   readonly level: number;
-  readonly objectName: string;
   /** Of the patch file, hexadecimal. */
   readonly sha256: string;
   /** Where the cache keeps it once it was fetched. */
@@ -94,7 +93,6 @@ export async function readStanding(root: string): Promise<Standing> {
   const patches = feed.patches.map((patch) => ({
     buildId: patch.buildId,
     level: patch.level,
-    objectName: patch.objectName,
     sha256: patch.sha256,
     path: feed.cachedPath(patch),
   }));

@@ -1,6 +1,6 @@
 // `kcare-build kernel`: make a livepatch module for a kernel of the distribution from a recipe or a diff.
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { exitCodes, KcareError } from '../base/errors.js';
+import { KcareError } from '../base/errors.js';
 import {
   buildKernelDiff,
   buildKernelRecipe,
@@ -8,6 +8,7 @@ import {
   type KernelBuildResult,
 } from '../kbuild/index.js';
 import { manualPage } from './manual-page.js';
+import { outcomeExit } from './outcome-exit.js';
 import { printJson, printLine } from './print.js';
 import { progressBar } from './progress.js';
 import { kernelRefusalLines, kernelRefusalsJson } from './refusal-text.js';
@@ -26,12 +27,6 @@ interface KernelFlags {
   readonly work?: string;
   readonly json?: true;
 }
-
-const outcomeExit = {
-  built: exitCodes.done,
-  refused: exitCodes.refused,
-  unchanged: exitCodes.nothingChanged,
-} as const satisfies Record<KernelBuildResult['outcome'], number>;
 
 /** The command; its action throws KcareError. */
 export function kernelCommand(): Command {

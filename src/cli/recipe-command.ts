@@ -1,10 +1,11 @@
 // `kcare-build recipe`: build the patch of a recipe, for one version or for all that the archive has.
 import { availableParallelism } from 'node:os';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { exitCodes, KcareError } from '../base/errors.js';
+import { KcareError } from '../base/errors.js';
 import { buildRecipe, compareVersions, type BuildResult } from '../build/index.js';
 import { buildAllVersions } from './all-versions.js';
 import { manualPage } from './manual-page.js';
+import { outcomeExit } from './outcome-exit.js';
 import { patchJson } from './patch-json.js';
 import { refusalLines, refusalsJson } from './refusal-text.js';
 
@@ -19,12 +20,6 @@ interface RecipeFlags {
   readonly jobs?: number;
   readonly json?: true;
 }
-
-const outcomeExit = {
-  built: exitCodes.done,
-  refused: exitCodes.refused,
-  unchanged: exitCodes.nothingChanged,
-} as const satisfies Record<BuildResult['outcome'], number>;
 
 /** The command; its action throws KcareError. */
 export function recipeCommand(): Command {

@@ -75,8 +75,7 @@ export async function startDaemon({ root, descriptor, isWatching = true }: Daemo
     stopped,
     close: async () => {
       jobs.endAll();
-      await watcher?.close();
-      await server.close();
+      await Promise.all([watcher?.close(), server.close()]);
       agent.logger.info('libcare-server stopped');
     },
   };

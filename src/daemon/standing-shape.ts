@@ -5,7 +5,6 @@ import type { Standing } from '../agent/index.js';
 const patchShape = record({
   buildId: text(128),
   level: integer(0, 2 ** 31 - 1),
-  objectName: text(4096),
   sha256: text(64),
   path: text(4096),
 });

@@ -24,7 +24,6 @@ const fetchPauseMs = 60_000;
 
 interface Active {
   readonly standing: Extract<Standing, { isOn: true }>;
-  readonly shelf: PatchShelf;
   readonly files: WatchedFiles;
   readonly newcomers: Newcomers;
 }
@@ -102,7 +101,7 @@ export class Watcher {
       expires: active?.standing.expires ?? '',
       sources: {
         processes: this.hasEnded ? 'it broke' : nameOf(source?.processesError),
-        files: this.hasEnded ? 'it broke' : nameOf(source?.filesError ?? active?.files.problem),
+        files: this.hasEnded ? 'it broke' : nameOf(source?.filesError, active?.files.problem),
       },
       files: active?.files.count ?? 0,
       waiting: active?.newcomers.count ?? 0,
@@ -159,7 +158,7 @@ export class Watcher {
       missing: (pid, buildIds) => this.fetchMissing(pid, buildIds),
     };
     const newcomers = new Newcomers(work, () => this.outdated());
-    this.active = { standing, shelf, files, newcomers };
+    this.active = { standing, files, newcomers };
     this.agent.logger.info({ patchset: standing.patchset, sources: this.status.sources }, 'watching');
     newcomers.add(before);
     this.sweep();
@@ -182,6 +181,8 @@ export class Watcher {
 
   /** Also when the metadata has expired: then it is read again, and says so. */
   private outdated(): void {
+    // Seen when a refresh that goes on ends, too.
+    this.stamp = '';
     this.refresh();
   }
 
@@ -206,8 +207,7 @@ export class Watcher {
 
   private sweep(): void {
     this.counts.sweeps++;
-    const { newcomers } = this.active ?? {};
-    newcomers?.add(listProcesses().filter((pid) => pid !== process.pid));
+    this.active?.newcomers.add(listProcesses());
   }
 
   private async isCurrent(): Promise<boolean> {
@@ -280,6 +280,8 @@ export class Watcher {
   }
 }
 
-function nameOf(errno: number | undefined): string {
-  return errno === undefined || errno === 0 ? '' : `errno ${errno}`;
+/** Of the first one that is an error. */
+function nameOf(...errnos: readonly (number | undefined)[]): string {
+  const errno = errnos.find((one) => one !== undefined && one !== 0);
+  return errno === undefined ? '' : `errno ${errno}`;
 }

@@ -1,5 +1,5 @@
 // The kernel's own table of symbols, read from its unpacked image: what /proc/kallsyms shows, at linked addresses.
-// Layout: scripts/kallsyms.c of Linux 5.10 to 6.12.
+// Layout: scripts/kallsyms.c of Linux 6.1.
 import { KcareError } from '../base/errors.js';
 
 export interface KallsymsEntry {

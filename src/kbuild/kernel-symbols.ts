@@ -1,6 +1,7 @@
 // The shipped kernel or one of its modules: its bytes by address, and its symbols as the running kernel counts them.
 import { readFile } from 'node:fs/promises';
 import { KcareError } from '../base/errors.js';
+import { buildIdFromNotes, readNotes, segmentType } from '../elf/index.js';
 import { readKallsyms, type KallsymsEntry } from './kallsyms.js';
 
 interface Segment {
@@ -28,9 +29,10 @@ export class ShippedKernel {
   static async open(file: string): Promise<ShippedKernel> {
     const bytes = await readFile(file);
     const headers = programHeaders(bytes);
-    const loads = headers.filter(({ type }) => type === 1);
-    const notes = headers.find(({ type }) => type === 4);
-    const buildId = notes && buildIdIn(bytes.subarray(notes.offset, notes.offset + notes.size));
+    const loads = headers.filter(({ type }) => type === segmentType.load);
+    const notes = headers.find(({ type }) => type === segmentType.note);
+    const buildId =
+      notes && buildIdFromNotes(readNotes(bytes.subarray(notes.offset, notes.offset + notes.size)));
     if (buildId === undefined) throw new KcareError('ELF_MALFORMED', `${file} has no build-id.`);
     return new ShippedKernel(bytes, loads, buildId);
   }
@@ -84,19 +86,4 @@ function programHeaders(bytes: Buffer): (Segment & { readonly type: number })[] 
       size: Number(bytes.readBigUInt64LE(at + 32)),
     };
   });
-}
-
-function buildIdIn(notes: Buffer): string | undefined {
-  for (let at = 0; at + 12 <= notes.length;) {
-    const [nameSize, size, type] = [
-      notes.readUInt32LE(at),
-      notes.readUInt32LE(at + 4),
-      notes.readUInt32LE(at + 8),
-    ];
-    const description = at + 12 + Math.ceil(nameSize / 4) * 4;
-    if (type === 3 && notes.toString('latin1', at + 12, at + 16) === 'GNU\0')
-      return notes.toString('hex', description, description + size);
-    at = description + Math.ceil(size / 4) * 4;
-  }
-  return undefined;
 }

@@ -1,7 +1,7 @@
 // Proves that a compiled unit is the one in the shipped kernel, byte for byte, and reads addresses out of its operands.
 import { maskCode, matchesAt } from '../build/masked-search.js';
 import type { ObjectFunction } from '../build/code-object.js';
-import { relocationType, type ElfRelocation, type ElfSection } from '../elf/index.js';
+import { relocationType, sectionFlag, type ElfRelocation, type ElfSection } from '../elf/index.js';
 import type { KallsymsEntry } from './kallsyms.js';
 import type { KernelObject } from './kernel-object.js';
 import type { ShippedKernel } from './kernel-symbols.js';
@@ -79,7 +79,7 @@ function factsAt(
   return facts;
 }
 
-const isMerged = (section: ElfSection): boolean => (section.flags & 0x10) !== 0;
+const isMerged = (section: ElfSection): boolean => (section.flags & sectionFlag.merge) !== 0;
 const wrap = (value: bigint): bigint => BigInt.asUintN(64, value);
 
 /** The address of the symbol, by what the linker wrote (psABI, table 4.10); undefined: the type does not tell. */
