@@ -4,6 +4,8 @@
 // See Documentation/driver-api/connector.rst of the kernel, linux/cn_proc.h and fanotify(7).
 #include "host_events.h"
 
+#include "deadline.h"
+
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/cn_proc.h>
@@ -22,6 +24,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <system_error>
 
 namespace kcare {
@@ -154,10 +157,10 @@ int HostEvents::mark(const std::string& path) {
 }
 
 void HostEvents::watch() {
-  bool gathering = false;
+  std::optional<Deadline> due;
   for (;;) {
     std::array<pollfd, 3> sources{{{end_, POLLIN, 0}, {processes_, POLLIN, 0}, {files_, POLLIN, 0}}};
-    const int ready = poll(sources.data(), sources.size(), gathering ? gathering_ms : -1);
+    const int ready = poll(sources.data(), sources.size(), due ? gathering_ms : -1);
     if (ready < 0 && errno == EINTR)
       continue;
     if (sources[0].revents != 0)
@@ -169,8 +172,13 @@ void HostEvents::watch() {
       usable = (sources[2].revents == 0 || read_files(batch)) && usable;
     }
     batch.ended = !usable;
-    const bool urgent = ready <= 0 || !batch.touched.empty() || batch.lost || batch.ended;
-    gathering = publish(batch, urgent);
+    // In a storm of beginnings, poll never waits in vain.
+    const bool urgent =
+        ready <= 0 || !batch.touched.empty() || batch.lost || batch.ended || (due && due->passed());
+    if (!publish(batch, urgent))
+      due.reset();
+    else if (!due)
+      due = Deadline::in_milliseconds(gathering_ms);
     if (!usable)
       return;
   }

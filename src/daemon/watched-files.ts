@@ -1,5 +1,6 @@
 // The library files whose use is reported: every file of which a process executes an object with a wanted build-id.
 import { statSync } from 'node:fs';
+import { constants } from 'node:os';
 import type { HostWatch } from '../addon/host.js';
 import type { HostProcess } from '../host/index.js';
 import type { MappedObject } from '../proc/index.js';
@@ -30,15 +31,21 @@ export class WatchedFiles {
     for (const object of objects) {
       const key = `${object.device} ${object.inode}`;
       if (this.known.has(key) || !this.isWanted(object.buildId)) continue;
+      // A process that has ended shows no files: the next one that uses this one does.
+      if (!pathsOf(pid, object).every((path) => this.mark(path))) continue;
       if (this.known.size >= mostFiles) this.known.clear();
       this.known.add(key);
-      for (const path of pathsOf(pid, object)) this.mark(path);
     }
   }
 
-  private mark(path: string): void {
-    const problem = isFile(path) ? this.watch.mark(path) : 0;
+  /** False when there is no such file. */
+  private mark(path: string): boolean {
+    if (!isFile(path)) return false;
+    const problem = this.watch.mark(path);
+    // Gone since.
+    if (problem === constants.errno.ENOENT || problem === constants.errno.ESRCH) return false;
     if (this.firstProblem === 0) this.firstProblem = problem;
+    return true;
   }
 }
 
