@@ -84,6 +84,7 @@ function fillStage(stage, version) {
     put(`usr/share/fish/vendor_completions.d/${name}.fish`, fishCompletion(program));
   }
   tree(inRoot('packaging/systemd'), 'usr/lib/systemd/system');
+  tree(inRoot('packaging/preset'), 'usr/lib/systemd/system-preset');
   copy(inRoot('packaging/audit/kernelcare.rules'), 'etc/audit/rules.d/kernelcare.rules', 0o640);
   copy(inRoot('packaging/config/kcare.conf'), 'etc/sysconfig/kcare/kcare.conf');
   copy(inRoot('packaging/cron/kcare-cron'), 'etc/cron.d/kcare-cron');

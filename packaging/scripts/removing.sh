@@ -16,6 +16,11 @@ if [ "$step" = remove ]; then
     fi
     /usr/bin/libcare-cron remove >/dev/null 2>&1 || echo "kernelcare: the periodic job could not be removed; see libcare-cron show." >&2
     if command -v systemctl >/dev/null 2>&1; then
+        # For the next installation: it enables the others again.
+        mkdir -p -m 755 /var/lib/kcare
+        for unit in libcare.socket libcare.service kcare.service; do
+            case $(systemctl is-enabled "$unit" 2>/dev/null) in disabled | masked*) echo "$unit" ;; esac
+        done >/var/lib/kcare/units-left-off
         if [ -d /run/systemd/system ]; then
             systemctl stop libcare.socket libcare.service kcare.service || true
         fi

@@ -41,16 +41,29 @@ mkfifo /run/commands
 LD_LIBRARY_PATH=/opt/answers /opt/answers/target </run/commands >/run/answers &
 exec 3>/run/commands
 while ! grep -q ready /run/answers; do sleep 0.1; done
+# Nobody has asked anything of the service yet, or does before this ends.
+while [ "$(answer)" != 'answer 43' ]; do sleep 0.1; done
+run status libcare-client status
+run unload libcare-client unload --wait 60
 run before answer
 run update libcare-client update --wait 60
 run after answer
-run activated state libcare.service
 
 mv /etc/sysconfig/kcare/kcare.conf /root
 run unconfigured systemctl restart kcare.service
 run unconfigured-service state kcare.service
 exit 0
 `;
+
+/** An update of all processes of the system in the directory: of this one target and what the script starts. */
+const firstUpdate = `
+mount --bind /dev "$1/dev" && mount -t proc proc "$1/proc" && exec chroot "$1" sh -ec '
+mkfifo /run/hold
+LD_LIBRARY_PATH=/opt/answers /opt/answers/target </run/hold >/run/answers &
+exec 3>/run/hold
+while ! grep -q ready /run/answers; do sleep 0.1; done
+kcarectl --lib-update --wait 60
+'`;
 
 let directory: string;
 let world: AnswersWorld;
@@ -85,6 +98,11 @@ beforeAll(async () => {
       mkdirSync(join(root, 'opt/answers'));
       for (const file of [world.compiled.program, world.compiled.library])
         copyFileSync(file, join(root, 'opt/answers', basename(file)));
+      const namespaces = ['--pid', '--mount', '--fork', '--kill-child'];
+      execFileSync('unshare', [...namespaces, 'sh', '-c', firstUpdate, 'sh', root], {
+        stdio: ['ignore', 'ignore', 'inherit'],
+      });
+      for (const name of ['hold', 'answers']) rmSync(join(root, 'run', name));
     },
   });
 });
@@ -124,14 +142,23 @@ it('has patched the kernel before the network is there', () => {
   expect(Number(of('network').stdout)).toBeGreaterThan(Number(of('exited').stdout));
 });
 
-it('waits for the first client, which starts the service and patches a process', () => {
+it('patches a process from the boot on, before any client has come', () => {
   expect(of('failed').stdout).toBe('');
   expect(state('socket')).toMatchObject({ ActiveState: 'active', UnitFileState: 'enabled' });
-  expect(state('service')).toMatchObject({ ActiveState: 'inactive', MainPID: '0' });
+  expect(state('service')).toMatchObject({ ActiveState: 'active', UnitFileState: 'enabled' });
+  expect(JSON.parse(of('status').stdout)).toMatchObject({
+    pid: Number(state('service')['MainPID']),
+    isActivated: true,
+    requests: 1,
+    watch: { state: 'on', sources: { processes: '', files: '' } },
+  });
+});
+
+it('does what a client asks', () => {
+  expect(of('unload'), of('unload').stderr).toMatchObject({ exitCode: 0 });
   expect(of('before').stdout).toBe('answer 42');
   expect(of('update'), of('update').stderr).toMatchObject({ exitCode: 0 });
   expect(of('after').stdout).toBe('answer 43');
-  expect(state('activated')).toMatchObject({ ActiveState: 'active' });
 });
 
 it('has no failed unit while no server is named', () => {

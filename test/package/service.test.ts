@@ -1,4 +1,4 @@
-// The installed service under a systemd of its own, as administrators meet it: started by clients, killed, turned off and on.
+// The installed service under a systemd of its own, as administrators meet it: running at once, killed, turned off and on.
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -9,6 +9,7 @@ import type { CommandResult } from '../../fixtures/support/kcarectl.js';
 import { LocalHost } from '../../fixtures/support/local-host.js';
 import { Program } from '../../fixtures/support/program.js';
 import { packageRoot } from '../../src/base/package-root.js';
+import { until } from '../daemon/served-host.js';
 import { AnswersWorld } from '../host/answers.js';
 
 let directory: string;
@@ -89,16 +90,25 @@ async function expectPatched(): Promise<void> {
   ]);
 }
 
-it('is enabled by its installation, and begins with the first client', async () => {
-  expect(await state('libcare.socket')).toMatchObject({ ActiveState: 'active', UnitFileState: 'enabled' });
-  expect(await state('libcare.service')).toMatchObject({ ActiveState: 'inactive', Type: 'notify' });
+it('is enabled and runs from its installation on, and has nothing to do or to say', async () => {
+  for (const unit of ['libcare.socket', 'libcare.service'])
+    expect(await state(unit)).toMatchObject({ ActiveState: 'active', UnitFileState: 'enabled' });
   expect(await state('kcare.service')).toMatchObject({ UnitFileState: 'enabled' });
   expect(JSON.parse(await expectDone('libcare-cron', 'show', '--json'))).toEqual({ isInstalled: false });
-  const { pid, isActivated } = await status();
-  expect(isActivated).toBe(true);
-  const service = await state('libcare.service');
-  expect(service).toMatchObject({ ActiveState: 'active', MainPID: String(pid), NRestarts: '0' });
+  const untouched = expect.stringMatching(/^No update of all processes/) as string;
+  const waiting = { isActivated: true, jobs: 0, watch: { state: 'off', reason: untouched } };
+  await until(async () => (await status())['jobs'] === 0);
+  const now = await status();
+  expect(now).toMatchObject(waiting);
+  expect(await state('libcare.service')).toMatchObject({
+    Type: 'notify',
+    MainPID: String(now['pid']),
+    NRestarts: '0',
+  });
   expect(await failedUnits()).toBe('');
+  const lines = (await expectDone('cat', '/var/log/kcarectl.log')).trim().split('\n');
+  const complaints = lines.filter((line) => (JSON.parse(line) as { level: number }).level > 30);
+  expect(complaints).toEqual([]);
 });
 
 it('patches a running process, and `service libcare status` is content', async () => {
@@ -181,6 +191,27 @@ it('has a timer where there is no cron, whose job runs', async () => {
   expect(await failedUnits()).toBe('');
 });
 
+it('stays as the administrator left it through upgrade, removal and installation', async () => {
+  await expectDone('systemctl', 'disable', '--now', 'libcare.service');
+  await expectDone('systemctl', 'mask', 'kcare.service');
+  const expectLeft = async (): Promise<void> => {
+    expect(await state('libcare.service')).toMatchObject({
+      ActiveState: 'inactive',
+      UnitFileState: 'disabled',
+    });
+    expect(await state('libcare.socket')).toMatchObject({ ActiveState: 'active', UnitFileState: 'enabled' });
+    expect(await state('kcare.service')).toMatchObject({ UnitFileState: 'masked' });
+  };
+  await expectDone('dpkg', '-i', '/root/kernelcare_1.0_amd64.deb');
+  await expectLeft();
+  await expectDone('dpkg', '-r', 'kernelcare');
+  await expectDone('dpkg', '-i', '/root/kernelcare_1.0_amd64.deb');
+  await expectLeft();
+  await expectDone('systemctl', 'unmask', 'kcare.service');
+  await expectDone('systemctl', 'enable', 'kcare.service');
+  await expectDone('systemctl', 'enable', '--now', 'libcare.service');
+});
+
 it('is restarted by an upgrade, and taken away with the package', async () => {
   const { MainPID } = await state('libcare.service');
   await expectDone('dpkg', '-i', '/root/kernelcare_1.0_amd64.deb');
@@ -200,7 +231,8 @@ it('is installed, upgraded and taken away by rpm as well', async () => {
     expectDone('env', 'KCARE_UNPATCH=1', 'rpm', '--nodeps', ...words);
   await rpm('-i', '/root/kernelcare-1.0-1.x86_64.rpm');
   await configure();
-  expect(await state('libcare.socket')).toMatchObject({ ActiveState: 'active', UnitFileState: 'enabled' });
+  for (const unit of ['libcare.socket', 'libcare.service'])
+    expect(await state(unit)).toMatchObject({ ActiveState: 'active', UnitFileState: 'enabled' });
   expect(await state('kcare.service')).toMatchObject({ UnitFileState: 'enabled' });
   await expectDone('kcarectl', '--lib-update', '--wait', '60');
   await expectPatched();
@@ -210,7 +242,14 @@ it('is installed, upgraded and taken away by rpm as well', async () => {
   expect((await status())['version']).toBe('1.1');
   expect((await state('libcare.service'))['MainPID']).not.toBe(MainPID);
   expect(await state('libcare.socket')).toMatchObject({ ActiveState: 'active', UnitFileState: 'enabled' });
+  await expectDone('kcarectl', '--disable-libcare');
   await rpm('-e', 'kernelcare');
   expect(await answer()).toBe('answer 42');
+  await expectGone();
+  await rpm('-i', '/root/kernelcare-1.1-1.x86_64.rpm');
+  for (const unit of ['libcare.socket', 'libcare.service'])
+    expect(await state(unit)).toMatchObject({ ActiveState: 'inactive', UnitFileState: 'disabled' });
+  expect(await state('kcare.service')).toMatchObject({ UnitFileState: 'enabled' });
+  await rpm('-e', 'kernelcare');
   await expectGone();
 });
