@@ -65,7 +65,7 @@ export const defaultConfig: AgentConfig = {
 const keys: Readonly<Record<string, Apply>> = {
   AUTO_UPDATE: (config, setting) => (config.autoUpdate = truth(setting)),
   PATCH_METHOD: (config, setting) => (config.patchMethod = oneOf(setting, ['normal', 'nofreeze', 'smart'])),
-  PATCH_SERVER: (config, setting) => (config.patchServer = setting.value),
+  PATCH_SERVER: (config, setting) => (config.patchServer = server(setting)),
   REGISTRATION_URL: (config, setting) => (config.registrationUrl = url(setting)),
   PREFIX: (config, setting) =>
     (config.prefix = matching(
@@ -145,6 +145,15 @@ function oneOf<Choice extends string>(setting: Setting, choices: readonly Choice
 function matching(setting: Setting, pattern: RegExp, expected: string): string {
   if (!pattern.test(setting.value)) throw wrongValue(setting, expected);
   return setting.value;
+}
+
+/** A path that is not absolute would depend on where kcarectl is called. */
+function server(setting: Setting): string {
+  const { value } = setting;
+  const isUrl = /^(?:https?|file):/i.test(value) && URL.canParse(value);
+  if (!isUrl && !value.startsWith('/'))
+    throw wrongValue(setting, 'a URL (http, https, file) or an absolute path');
+  return value;
 }
 
 function url(setting: Setting): string {

@@ -62,5 +62,6 @@ export {
   type StandingPatch,
 } from './standing-patchset.js';
 export { setSetting } from './set-setting.js';
+export { setStickyPatch, type StickyChange } from './sticky-patch.js';
 export { writeSymbols, type WrittenSymbols } from './symbol-files.js';
 export { version } from './version.js';

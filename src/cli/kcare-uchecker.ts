@@ -5,7 +5,7 @@ import { version } from '../agent/version.js';
 import { exitCodes, type KcareError } from '../base/errors.js';
 import { readKnownFixes, scan, type FeedKnowledge, type ScanReport } from '../checker/index.js';
 import { manualPage } from './manual-page.js';
-import { printJson, printLine } from './print.js';
+import { printJson, printLine, printWarnings } from './print.js';
 import { exitCodeOf } from './run-program.js';
 import { ucheckerText } from './uchecker-text.js';
 import { processIds } from './process-ids.js';
@@ -72,7 +72,7 @@ const program = new Command('kcare-uchecker')
 async function learn(flags: Flags): Promise<{ readonly feed: FeedKnowledge; readonly problem?: KcareError }> {
   if (!flags.feed) return { feed: { state: 'left-out' } };
   const settings = await readSettings(flags.root);
-  for (const warning of settings.warnings) process.stderr.write(`kcare-uchecker: warning: ${warning}\n`);
+  printWarnings(settings.warnings);
   if (!flags.refresh) return { feed: await readKnownFixes(settings) };
   const { refreshKnownFixes } = await import('../checker/refresh.js');
   return await refreshKnownFixes(settings);

@@ -151,7 +151,17 @@ export function parseAction(options: KcarectlOptions, words: readonly string[]):
   }
   if (options.jitter !== undefined && !(action.kind === 'policy' && action.policy.kind === 'auto-update'))
     throw new KcareError('USAGE', '--jitter and --no-jitter go with --lib-auto-update.');
+  if (options.output !== undefined && !['symbols', 'vex', 'oval', 'metrics'].includes(action.kind))
+    throw new KcareError('USAGE', '--output goes with --lib-symbols, --vex, --oval and --metrics.');
+  if (options.pid !== undefined && !looksAtProcesses(action))
+    throw new KcareError('USAGE', '--pid goes with what looks at single processes, not with this.');
   return action;
+}
+
+/** What can be done with some of the processes; the other actions are about the host. */
+function looksAtProcesses(action: KcarectlAction): boolean {
+  const kinds = ['info', 'patch-info', 'cve-list', 'vex', 'list'];
+  return changesProcesses(action) || kinds.includes(action.kind);
 }
 
 function changesProcesses(action: KcarectlAction): boolean {

@@ -7,6 +7,7 @@ import {
   openAgent,
   readSettings,
   setSetting,
+  setStickyPatch,
   type KernelOptions,
   type KernelResult,
   type KernelSource,
@@ -14,7 +15,7 @@ import {
 } from '../agent/index.js';
 import { asKcareError, exitCodes } from '../base/errors.js';
 import type { KernelAction, KernelCliOptions } from './kernel-options.js';
-import { kernelInfoText, kernelResultText, patchInfoText } from './kernel-text.js';
+import { kernelInfoText, kernelResultText, patchInfoText, stickyText } from './kernel-text.js';
 import { printError, printJson, printLine, printWarnings } from './print.js';
 
 interface Options extends KernelCliOptions {
@@ -67,12 +68,16 @@ export async function runKernel(action: KernelAction, options: Options): Promise
     case 'status':
       return await runStatus(options);
     case 'patch-type':
+      if (options.json) printJson({ patchType: options.setPatchType });
       return exitCodes.done;
     case 'sticky': {
-      const { warnings } = await readSettings(options.root);
-      await setSetting(options.root, 'STICKY_PATCH', action.value);
-      printWarnings(warnings);
-      printLine(action.value === '' ? 'STICKY_PATCH is taken out.' : `STICKY_PATCH is ${action.value} now.`);
+      const change = await setStickyPatch(options.root, action.value);
+      if (options.json) {
+        printJson(change);
+      } else {
+        printWarnings(change.warnings);
+        stickyText(change).forEach(printLine);
+      }
       return exitCodes.done;
     }
   }

@@ -76,11 +76,14 @@ export function addKernelOptions(command: Command): Command {
         'How long tasks may hold up a change of the kernel before it is turned back: none = 10 s, the kernel wakes no task; smart = 40 s, it wakes those in the way; full = 100 s, again and again (default: as PATCH_METHOD says).',
       ).choices(['none', 'full', 'smart']),
     )
-    .option('--prefix <PREFIX>', 'Use this feed of the patch server instead of PREFIX.')
+    .option(
+      '--prefix <PREFIX>',
+      'With the kernel: use this feed of the patch server instead of PREFIX. Libraries follow PREFIX.',
+    )
     .option('--test', 'The same as --prefix test.')
     .option(
       '--set-sticky-patch <DATE>',
-      'Write STICKY_PATCH: use no patchset newer than this date (DDMMYY, DDMMYYYY, YYYY-mm-dd). "" takes it out.',
+      'Write STICKY_PATCH: use no patchset newer than this date (DDMMYY, DDMMYYYY, YYYY-mm-dd), and say which patchset that is. "" takes it out.',
     )
     .addOption(
       new Option(
@@ -123,6 +126,13 @@ export function kernelActions(options: KernelCliOptions): KernelAction[] {
       '--force and --freezer go with --update, --smart-update, --auto-update, --unload.',
     );
   const { prefix, test, setStickyPatch, setPatchType } = options;
+  const asksFeed = chosen.some((name) => /update|check|status/i.test(name));
+  // R6: the feed that was named must not be left out without a word.
+  if (!asksFeed && (test || prefix !== undefined))
+    throw new KcareError(
+      'USAGE',
+      '--prefix and --test go with --update, --smart-update, --auto-update, --check, --status; libraries follow PREFIX of kcare.conf.',
+    );
   if (test && prefix !== undefined && prefix !== 'test')
     throw new KcareError('USAGE', '--test and --prefix name different feeds.');
   return [

@@ -1,5 +1,5 @@
 // What kcarectl says of the kernel, as text.
-import type { KernelInfo, KernelResult } from '../agent/index.js';
+import type { KernelInfo, KernelResult, StickyChange } from '../agent/index.js';
 
 export function kernelResultText(result: KernelResult): string[] {
   const { action, level, effective, tookMs, forcedOver } = result;
@@ -67,4 +67,12 @@ export function patchInfoText(info: KernelInfo): string[] {
     'kpatch-patch-url: N/A',
   ]);
   return [head, ...patches].flatMap((block, index) => (index === 0 ? block : ['', ...block]));
+}
+
+/** `patchset` is what libraries follow; kernels have patchsets of their own. */
+export function stickyText({ stickyPatch, patchset, problem }: StickyChange): string[] {
+  const change = stickyPatch === null ? 'STICKY_PATCH is taken out.' : `STICKY_PATCH is ${stickyPatch} now.`;
+  if (patchset !== null) return [change, `Libraries follow patchset ${patchset}.`];
+  if (problem) return [change, `Which patchset libraries follow is not known: ${problem.message}`];
+  return [change, 'The feed has no patchset for libraries that is so old: none is applied.'];
 }

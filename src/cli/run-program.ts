@@ -1,7 +1,7 @@
 // What the programs have in common: mistakes and failures become a message and an exit code.
 import { CommanderError } from 'commander';
-import { asKcareError, exitCodes } from '../base/errors.js';
-import { nameProgram, printError } from './print.js';
+import { asKcareError, exitCodes, KcareError } from '../base/errors.js';
+import { nameProgram, printError, printJson } from './print.js';
 
 /** Runs `action` for the program `name`; prints what goes wrong, as JSON when asked by `--json`. Returns the exit code. */
 export async function exitCodeOf(name: string, action: () => Promise<number>): Promise<number> {
@@ -10,9 +10,17 @@ export async function exitCodeOf(name: string, action: () => Promise<number>): P
     return await action();
   } catch (thrown) {
     // Commander has printed the help, the version or the mistake already.
-    if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? exitCodes.done : exitCodes.usage;
+    if (thrown instanceof CommanderError) {
+      if (thrown.exitCode === 0) return exitCodes.done;
+      if (asksForJson()) printJson({ error: new KcareError('USAGE', thrown.message) });
+      return exitCodes.usage;
+    }
     const error = asKcareError(thrown);
-    printError(name, error, process.argv.includes('--json'));
+    printError(name, error, asksForJson());
     return error.exitCode;
   }
+}
+
+function asksForJson(): boolean {
+  return process.argv.includes('--json');
 }

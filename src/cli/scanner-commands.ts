@@ -21,7 +21,7 @@ import {
   type HostTruth,
 } from '../scanner/index.js';
 import type { KcarectlOptions, ReportKind } from './kcarectl-options.js';
-import { printJson, printLine, printWarnings } from './print.js';
+import { printJson, printLine, printWarnings, visible } from './print.js';
 
 export async function runReport(kind: ReportKind, options: KcarectlOptions): Promise<number> {
   if (kind === 'doctor') return await runDoctor(options);
@@ -54,7 +54,8 @@ async function runCveList(agent: Agent, { pid, json }: KcarectlOptions): Promise
 async function runVex(agent: Agent, options: KcarectlOptions): Promise<number> {
   const truth = await hostTruth(agent, options.pid);
   printWarnings(truth.warnings);
-  await deliver(`${JSON.stringify(vexDocument(agent, truth), undefined, 2)}\n`, options);
+  const lines = JSON.stringify(vexDocument(agent, truth), undefined, 2).split('\n').map(visible);
+  await deliver(`${lines.join('\n')}\n`, options);
   return exitCodeOf(truth);
 }
 

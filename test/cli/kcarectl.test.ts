@@ -45,7 +45,8 @@ describe('the kernel of this machine, for which the feed has no patch and which 
     expect(update).toMatchObject({ exitCode: 2, stdout: 'PATCH_TYPE is extra now.\n' });
     expect(setting()).toBe('PATCH_TYPE=extra');
     expect((await host.kcarectl('--set-patch-type', 'gratis')).exitCode).toBe(64);
-    expect((await host.kcarectl('--set-patch-type', 'default')).exitCode).toBe(0);
+    const json = await host.kcarectl('--set-patch-type', 'default', '--json');
+    expect(json).toMatchObject({ exitCode: 0, stdout: '{"patchType":"default"}\n' });
     expect(setting()).toBe('');
   });
 });
@@ -275,6 +276,11 @@ describe('kcarectl', () => {
     [['--update', '--freezer', 'some']],
     [['--check', '--test', '--prefix', '12h']],
     [['--lib-info', 'extra']],
+    [['--lib-update', '--prefix', 'test']],
+    [['--lib-info', '--test']],
+    [['--lib-update', '--output', 'file']],
+    [['--metrics', '--pid', '1']],
+    [['--enable-libcare', '--pid', '1']],
     [['--userspace-update', 'kernels']],
     [['--import-key']],
   ])('answers %j with exit code 64 and a hint', async (parameters) => {

@@ -152,6 +152,49 @@ describe('UPDATE_POLICY', () => {
   });
 });
 
+describe('--set-sticky-patch', () => {
+  const setting = (): string | undefined => /^STICKY_PATCH=.*$/m.exec(readFileSync(config(), 'utf8'))?.[0];
+
+  it('writes the date in one form, and says which patchset that is', async () => {
+    expect((await host.kcarectl('--set-sticky-patch', '250518')).stdout).toBe(
+      'STICKY_PATCH is 2018-05-25 now.\nWhich patchset libraries follow is not known: No feed was fetched yet, so that it is not known which processes could be patched.\n',
+    );
+    const target = await world.start();
+    expect((await host.kcarectl('--lib-update', ...only(target))).stdout).toMatch(
+      /^The feed has no patchset/,
+    );
+    expect(await world.answer(target)).toBe('answer 42');
+    await host.kcarectl('--set-sticky-patch', '');
+    await host.kcarectl('--lib-update', ...only(target));
+    expect((await host.kcarectl('--set-sticky-patch=25052018')).stdout).toBe(
+      'STICKY_PATCH is 2018-05-25 now.\nThe feed has no patchset for libraries that is so old: none is applied.\n',
+    );
+    expect(setting()).toBe('STICKY_PATCH=2018-05-25');
+    const today = new Date().toISOString().slice(0, 10);
+    const json = parsed((await host.kcarectl('--set-sticky-patch', today, '--json')).stdout);
+    expect(json).toMatchObject({
+      stickyPatch: today,
+      patchset: expect.stringMatching(/^U\d{8}_01$/) as string,
+    });
+    expect(setting()).toBe(`STICKY_PATCH=${today}`);
+    expect((await host.kcarectl('--set-sticky-patch', '')).stdout).toMatch(
+      /^STICKY_PATCH is taken out\.\nLibraries follow patchset U\d{8}_01\.\n$/,
+    );
+    expect(setting()).toBeUndefined();
+  });
+
+  it.each(['KEY', '310226', 'yesterday', '2018-05-25\nPREFIX=test'])(
+    'refuses %j and writes nothing',
+    async (value) => {
+      const before = readFileSync(config(), 'utf8');
+      const { exitCode, stdout } = await host.kcarectl('--set-sticky-patch', value, '--json');
+      expect(exitCode).toBe(2);
+      expect(parsed(stdout)).toMatchObject({ error: { code: 'CONFIG_INVALID' } });
+      expect(readFileSync(config(), 'utf8')).toBe(before);
+    },
+  );
+});
+
 describe('hooks', () => {
   function hook(event: 'before' | 'after', name: string, script: string): string {
     const path = join(host.root, `etc/sysconfig/kcare/hooks/${event}-update.d`, name);

@@ -83,6 +83,9 @@ describe.each(commands)('%s', (name) => {
     expect([status, stdout]).toEqual([64, '']);
     expect(stderr).toMatch(/^error: .*option '--/);
     expect(stderr).not.toMatch(/^\s+at /m);
+    const json = run(name, ['--no-such-option-at-all', '--json']);
+    expect(json.status).toBe(64);
+    expect(JSON.parse(json.stdout)).toMatchObject({ error: { code: 'USAGE' } });
   });
 
   it('documents --json, and exit codes that docs/exit-codes.md knows', () => {
