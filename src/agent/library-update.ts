@@ -86,9 +86,10 @@ export async function libUnload(agent: Agent, options: LibraryOptions): Promise<
   requireRights(options);
   return await locked(agent, '--lib-unload', options, async () => {
     const run = { ...options, intentDirectory: agent.paths.intents };
+    const warnings: string[] = [];
     // Nobody must patch again what is unloaded here before that is noted.
     const processes = await withGateClosed(agent.paths.intents, async () => {
-      if (!options.dryRun && options.pids === undefined) await replaceStanding(agent.paths, undefined);
+      if (!options.dryRun && options.pids === undefined) warnings.push(...(await endStanding(agent)));
       const unloaded = await untilSignalled((ending) => unloadAll({ ...run, ending }));
       await noteOutcomes(agent, options, unloaded, { patchset: '', isUnload: true });
       return unloaded;
@@ -97,10 +98,22 @@ export async function libUnload(agent: Agent, options: LibraryOptions): Promise<
       dryRun: options.dryRun,
       patchset: undefined,
       processes,
-      warnings: [],
+      warnings,
       exitCode: exitCodeOf(processes),
     };
   });
+}
+
+/** R7: a disk that an error made read-only must not keep the patches in the processes. */
+async function endStanding({ paths }: Agent): Promise<string[]> {
+  try {
+    await replaceStanding(paths, undefined);
+    return [];
+  } catch (thrown) {
+    const { code, message } = asKcareError(thrown);
+    if (code !== 'READ_ONLY') throw thrown;
+    return [`New processes are patched as they begin, as long as libcare.service runs: ${message}`];
+  }
 }
 
 /** Hooks are for updates that change something: a process that this run concerns lacks a patch. */

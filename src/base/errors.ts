@@ -30,6 +30,11 @@ export const errorTable = {
   USAGE: { exit: exitCodes.usage, http: 400, hint: 'See --help.' },
   NOT_PERMITTED: { exit: failed, http: 403, hint: 'Run as root, or as the owner of the target process.' },
   NO_SPACE: { exit: failed, http: 507, hint: 'Free some disk space and run the command again.' },
+  READ_ONLY: {
+    exit: failed,
+    http: 500,
+    hint: 'Mount the file system so that it can be written; the kernel log says whether an error made it read-only.',
+  },
   FILE_MISSING: { exit: failed, http: 404, hint: 'Check the path.' },
   ELF_MALFORMED: { exit: refused, http: 400, hint: 'The file is damaged or is not an ELF file.' },
   ELF_UNSUPPORTED: {
@@ -298,7 +303,7 @@ export function asKcareError(thrown: unknown): KcareError {
       ENOSPC: 'NO_SPACE',
       ENOENT: 'FILE_MISSING',
       ENOTDIR: 'FILE_MISSING',
-      EROFS: 'NOT_PERMITTED',
+      EROFS: 'READ_ONLY',
       EDQUOT: 'NO_SPACE',
     } as const
   )[String(systemCode)];

@@ -84,9 +84,17 @@ export async function writeAtomically(path: string, bytes: Uint8Array, mode = 0o
     await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });
-    throw error;
+    throw naming(path, error);
   }
   await syncDirectory(directory);
+}
+
+/** Who may not write has no use for the name of the temporary file. */
+function naming(path: string, error: unknown): unknown {
+  const { code, message } = asKcareError(error);
+  if (code !== 'READ_ONLY' && code !== 'NOT_PERMITTED') return error;
+  const text = `${path} cannot be written: ${message.replace(/, \w+ '.*$/s, '')}`;
+  return new KcareError(code, text, { path }, { cause: error });
 }
 
 /** Makes renames and new names in `path` survive a power cut. */

@@ -1,10 +1,12 @@
-// kcarectl on a full disk: it names what it could not write, and a target is patched as a whole or left as it was.
+// kcarectl on a disk that is full or read-only: it names what it could not write, and a target is patched as a whole or left as it was.
 import { execFileSync } from 'node:child_process';
 import { appendFileSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { countChangedCodeBytes } from '../../fixtures/support/process-memory.js';
 import { LocalHost } from '../../fixtures/support/local-host.js';
+import { SmallHost } from '../../fixtures/support/small-host.js';
+import { packageRoot } from '../../src/base/package-root.js';
 import { Program } from '../../fixtures/support/program.js';
 import { AnswersWorld } from '../host/answers.js';
 
@@ -77,5 +79,38 @@ describe('a full disk', () => {
     expect(await world.answer(target)).toBe('answer 43');
     expect(await kcarectl('--lib-unload')).toMatchObject({ exitCode: 0, stderr: '' });
     expect(changedBytes()).toBe(0);
+  });
+});
+
+describe('a disk that an error made read-only', () => {
+  it('keeps no patch in a process, and is named', async () => {
+    const small = await SmallHost.create();
+    onTestFinished(() => small.end());
+    const all = (...parameters: string[]): ReturnType<SmallHost['run']> =>
+      small.run(join(packageRoot(), 'bin', 'kcarectl'), ['--root', host.root, ...parameters]);
+    const { program } = await small.start(world.compiled.program);
+    await program.waitForLine(/^ready/);
+    expect(await all('--lib-update')).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(await world.answer(program)).toBe('answer 43');
+    const disk = join(host.root, 'var');
+    await small.bind(disk, disk);
+    expect(await small.run('mount', ['-o', 'remount,bind,ro', disk])).toMatchObject({ exitCode: 0 });
+    const again = await all('--lib-update', '--json');
+    expect(again.exitCode).toBe(1);
+    expect(JSON.parse(again.stdout)).toMatchObject({
+      error: {
+        code: 'READ_ONLY',
+        message: expect.stringMatching(/^\S+\/standing\.json cannot be written: EROFS: /) as string,
+      },
+    });
+    const unload = await all('--lib-unload');
+    expect(unload).toMatchObject({
+      exitCode: 0,
+      stdout: expect.stringContaining('have been removed from 1 process') as string,
+    });
+    expect(unload.stderr).toMatch(
+      /warning: New processes are patched as they begin.* EROFS: .*standing\.json/,
+    );
+    expect(await world.answer(program)).toBe('answer 42');
   });
 });
