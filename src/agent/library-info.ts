@@ -11,6 +11,7 @@ import {
   type UnreadableProcess,
 } from '../host/index.js';
 import { libraryCoverage } from './known-patches.js';
+import { locate, type Location } from './location.js';
 
 export interface InfoError {
   readonly pid: number;
@@ -34,7 +35,7 @@ interface InfoObject {
 }
 
 /** One process that is patched or could be. */
-export interface InfoProcess {
+export interface InfoProcess extends Location {
   readonly pid: number;
   readonly comm: string;
   /** What is in the process; empty when it is not patched. */
@@ -64,6 +65,7 @@ export interface LibraryInfo extends Listing<InfoProcess> {
 export type LibraryPatchInfo = Listing<{
   readonly pid: number;
   readonly comm: string;
+  readonly container?: string;
   readonly object: string;
   readonly buildid: string;
   readonly patchlvl: number;
@@ -83,6 +85,7 @@ export type LibraryPatchInfo = Listing<{
 export type PatchList = Listing<{
   readonly pid: number;
   readonly comm: string;
+  readonly container?: string;
   readonly objects: readonly (InfoObject & {
     readonly address: string;
     /** Bytes of the mapping. */
@@ -104,6 +107,7 @@ export async function libInfo(root: string, options: InfoOptions = {}): Promise<
     result: processes.map(({ pid, comm, images, state, missing, reason, code, since, rule }) => ({
       pid,
       comm,
+      ...locate(pid),
       objects: images.map(toObject),
       state,
       ...(missing.length > 0 && {
@@ -138,6 +142,7 @@ export function patchList(options: InfoOptions = {}): PatchList {
   const result = processes.map(({ pid, comm, images }) => ({
     pid,
     comm,
+    ...locate(pid),
     objects: images.map((image) => ({
       ...toObject(image),
       address: hex(image.address),
@@ -171,11 +176,13 @@ const toPatch = ({ id, description, score, url }: AppliedImage['cves'][number]) 
 });
 
 function activeImages({ pid, comm, images }: PatchedProcess): LibraryPatchInfo['result'] {
+  const location = locate(pid);
   return images
     .filter(({ state }) => state === 'active')
     .map((image) => ({
       pid,
       comm,
+      ...location,
       object: image.objectName,
       buildid: image.buildId,
       patchlvl: image.level,

@@ -20,6 +20,7 @@ import {
 import { openBlacklist, type Agent } from './agent.js';
 import { untilSignalled } from './end-signals.js';
 import { requireLibcare } from './libcare-state.js';
+import { locate } from './location.js';
 import { withLock } from './lock.js';
 import { runUpdateHooks } from './update-hooks.js';
 import { choosePatches, type SourceOptions } from './patch-source.js';
@@ -217,7 +218,11 @@ export async function locked(
   await safeDirectory(dirname(agent.paths.lock));
   const lock = { command: `kcarectl ${command}`, waitMs: Math.max(options.waitMs, shortestLockWaitMs) };
   try {
-    const result = await withLock(agent.paths.lock, lock, action);
+    const { processes, ...run } = await withLock(agent.paths.lock, lock, action);
+    const result = {
+      ...run,
+      processes: processes.map((outcome) => ({ ...outcome, ...locate(outcome.pid) })),
+    };
     writeToLog(agent, command, result);
     // R6: only now is it known whether there was space for the log.
     return { ...result, warnings: [...agent.warnings, ...agent.logProblems(), ...result.warnings] };
@@ -235,6 +240,7 @@ function writeToLog({ logger }: Agent, command: string, result: LibraryResult): 
   for (const {
     pid,
     comm,
+    container,
     result: outcome,
     objects,
     error,
@@ -249,6 +255,7 @@ function writeToLog({ logger }: Agent, command: string, result: LibraryResult): 
         command,
         target: pid,
         comm,
+        container,
         outcome,
         objects,
         error: error?.toJSON(),

@@ -1,7 +1,7 @@
 // The scan: all processes, the files they execute, and what is outdated among them.
 import { readdirSync, readFileSync } from 'node:fs';
 import { asKcareError, KcareError } from '../base/errors.js';
-import { mappedObjects } from '../proc/index.js';
+import { containerIdOf, mappedObjects } from '../proc/index.js';
 import { isSuspect, judge } from './judge.js';
 import { fixFor, type FeedKnowledge } from './known-fixes.js';
 import { noLevels, readLevels, type AppliedLevels } from './levels.js';
@@ -212,10 +212,9 @@ function buildIdFromMemory(pid: number, { major, minor, inode }: FileName): stri
   return found?.buildId === '' ? undefined : found?.buildId;
 }
 
-/** The id that container engines put into the names of control groups, shortened as they do; else the mount namespace. */
+/** Its id, else the mount namespace. */
 function containerOf(directory: ProcessDirectory, view: ProcessView): string {
-  const ids = (directory.text('cgroup') ?? '').match(/[0-9a-f]{64}/g);
-  return ids?.at(-1)?.slice(0, 12) ?? view.mountNamespace;
+  return containerIdOf(directory.text('cgroup') ?? '') ?? view.mountNamespace;
 }
 
 function explained(pid: number, thrown: unknown): KcareError {

@@ -117,8 +117,8 @@ function dryRunVerb(outcome: ProcessOutcome): string {
   }
 }
 
-function named({ pid, comm }: ProcessOutcome): string {
-  return `Process ${pid} (${comm === '' ? '?' : comm})`;
+function named({ pid, comm, container }: ProcessOutcome): string {
+  return `Process ${pid} (${comm === '' ? '?' : comm})${container === undefined ? '' : ` in container ${container}`}`;
 }
 
 function hindrance({ result, error, rule }: ProcessOutcome): string {

@@ -4,8 +4,8 @@ import type { PatchList } from '../agent/index.js';
 /** The lines to print, without line ends. */
 export function patchListText({ result, errors = [] }: PatchList): string[] {
   const named = (pid: number, comm: string): string => `Process ${pid} (${comm === '' ? '?' : comm})`;
-  const lines = result.flatMap(({ pid, comm, objects }) => [
-    named(pid, comm),
+  const lines = result.flatMap(({ pid, comm, container, objects }) => [
+    `${named(pid, comm)}${container === undefined ? '' : ` in container ${container}`}`,
     ...objects.flatMap((object) => [
       `  ${object.name}, build-id ${object.buildid}: level ${object.patchlvl} of ${object.patchset}, ${object.state}`,
       ...(object.description === '' ? [] : [`    ${object.description}`]),

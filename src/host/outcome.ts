@@ -29,6 +29,8 @@ export interface UnknownToUnwinder {
 export interface ProcessOutcome {
   readonly pid: number;
   readonly comm: string;
+  /** In which container it runs; absent for a process of this one, or of none. */
+  readonly container?: string;
   readonly result: TargetReport['result'] | 'blacklisted' | 'unreadable' | 'not-reached';
   /** What is patched in the process now (with a dry run: what would be); after an unload, what was removed. */
   readonly objects: readonly PatchedObject[];

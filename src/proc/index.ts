@@ -1,4 +1,5 @@
 // What kcare knows about other processes, read from /proc; nothing here writes.
+export { containerIdOf, readContainer } from './container.js';
 export { readAuxiliaryBytes, readAuxiliaryVector } from './auxiliary.js';
 export { processFailure, systemCode } from './failure.js';
 export { readHeapStart } from './heap.js';
