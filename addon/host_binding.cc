@@ -119,8 +119,12 @@ Napi::Value watch_host(const Napi::CallbackInfo& info) {
   result.Set("processesError", watch->events->processes_error());
   result.Set("filesError", watch->events->files_error());
   result.Set("mark", Napi::Function::New(env, [watch](const Napi::CallbackInfo& call) {
-               const std::string path = call[0].As<Napi::String>().Utf8Value();
-               return Napi::Number::New(call.Env(), watch->events ? watch->events->mark(path) : EBADF);
+               if (!watch->events)
+                 return Napi::Number::New(call.Env(), EBADF);
+               const auto text = [&call](std::size_t index) {
+                 return call[index].As<Napi::String>().Utf8Value();
+               };
+               return Napi::Number::New(call.Env(), watch->events->mark(text(0), text(1), text(2)));
              }));
   result.Set("stop", Napi::Function::New(env, [watch](const Napi::CallbackInfo&) { stop(*watch); }));
   return result;

@@ -11,11 +11,16 @@
 #include <linux/cn_proc.h>
 #include <linux/connector.h>
 #include <linux/filter.h>
+#include <linux/magic.h>
 #include <linux/netlink.h>
+#include <linux/openat2.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/fanotify.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <array>
@@ -35,8 +40,6 @@ constexpr std::uint32_t acknowledgement = 0x00000000;
 constexpr std::uint32_t fork_event = 0x00000001;
 constexpr std::uint32_t exec_event = 0x00000002;
 constexpr int receive_buffer = 4 << 20;
-/// The kernel answers a subscription at once, or never.
-constexpr int answer_ms = 1000;
 /// Beginnings are looked at later anyway: they are told together.
 constexpr int gathering_ms = 10;
 
@@ -89,13 +92,40 @@ bool subscribe(int socket) {
   return send(socket, request.bytes.data(), header.nlmsg_len, 0) == static_cast<ssize_t>(header.nlmsg_len);
 }
 
-/// Outside the first pid namespace the kernel takes the subscription and never says a word.
+/// The answer is there when the request was sent, or never: outside of the first pid and user namespaces the
+/// kernel takes a subscription and says nothing (cn_proc_mcast_ctl() of drivers/connector/cn_proc.c).
 bool is_answered(int socket) {
   pollfd source{socket, POLLIN, 0};
-  if (poll(&source, 1, answer_ms) == 1)
+  if (poll(&source, 1, 0) == 1)
     return true;
   errno = EPERM;
   return false;
+}
+
+/// The file at `path` as its own process sees it, and nothing outside of `root`: the kernel names mapped
+/// files by paths without symbolic links. -1 when there is none.
+int open_below(const std::string& root, const std::string& path) {
+  const int directory = open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (directory < 0)
+    return -1;
+  open_how how{};
+  how.flags = O_PATH | O_CLOEXEC;
+  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+  const long opened = syscall(SYS_openat2, directory, path.c_str(), &how, sizeof how);
+  close(directory);
+  return static_cast<int>(opened);
+}
+
+bool is_same_file(int left, int right) {
+  struct stat one {};
+  struct stat other {};
+  return fstat(left, &one) == 0 && fstat(right, &other) == 0 && one.st_dev == other.st_dev &&
+         one.st_ino == other.st_ino;
+}
+
+bool is_on_overlay(int descriptor) {
+  struct statfs status {};
+  return fstatfs(descriptor, &status) == 0 && status.f_type == OVERLAYFS_SUPER_MAGIC;
 }
 
 } // namespace
@@ -149,11 +179,36 @@ void HostEvents::open_files() {
     files_error_ = errno;
 }
 
-int HostEvents::mark(const std::string& path) {
+int HostEvents::mark(const std::string& mapped, const std::string& root, const std::string& path) {
   if (files_ < 0)
     return files_error_;
-  const int result = fanotify_mark(files_, FAN_MARK_ADD, FAN_OPEN, AT_FDCWD, path.c_str());
-  return result == 0 ? 0 : errno;
+  const int descriptor = open(mapped.c_str(), O_PATH | O_CLOEXEC);
+  if (descriptor < 0)
+    return errno;
+  int problem = mark_opened(descriptor);
+  const int opened = path.empty() ? -1 : open_below(root, path);
+  if (opened >= 0) {
+    // What the process shows at this path is its own affair: only the overlay of what it has mapped can be
+    // another file.
+    if (!is_same_file(descriptor, opened) && is_on_overlay(opened)) {
+      const int other = mark_opened(opened);
+      problem = problem == 0 ? other : problem;
+    }
+    close(opened);
+  }
+  close(descriptor);
+  return problem;
+}
+
+int HostEvents::mark_opened(int descriptor) {
+  struct stat status {};
+  // A FIFO or a device could hold up whoever opens it for an event.
+  if (fstat(descriptor, &status) != 0)
+    return errno;
+  if (!S_ISREG(status.st_mode))
+    return EINVAL;
+  const std::string self = "/proc/self/fd/" + std::to_string(descriptor);
+  return fanotify_mark(files_, FAN_MARK_ADD, FAN_OPEN, AT_FDCWD, self.c_str()) == 0 ? 0 : errno;
 }
 
 void HostEvents::watch() {

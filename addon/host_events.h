@@ -35,8 +35,10 @@ public:
 
   /// All since the last call.
   Batch take();
-  /// Watches the file (its inode, whatever its names). Returns an errno value, 0 on success.
-  int mark(const std::string& path);
+  /// Watches a mapped file: `mapped` is its entry in map_files of its process. On an overlay the file that is
+  /// opened can be another one: the one at `path` below the directory `root` is watched then as well; ""
+  /// leaves that out. Returns an errno value, 0 on success.
+  int mark(const std::string& mapped, const std::string& root, const std::string& path);
 
   /// Errno values of the sources that cannot be used, 0 for those that can.
   int processes_error() const { return processes_error_; }
@@ -45,6 +47,7 @@ public:
 private:
   void open_processes();
   void open_files();
+  int mark_opened(int descriptor);
   void watch();
   bool read_processes(Batch& batch);
   bool read_files(Batch& batch);

@@ -30,8 +30,12 @@ export interface HostWatch {
   /** Errno values of the sources that cannot be used; 0 for those that can. */
   readonly processesError: number;
   readonly filesError: number;
-  /** Reports processes that open this file, as the loader does before it maps it. Returns an errno value, 0 on success. */
-  mark(path: string): number;
+  /**
+   * Reports processes that open this file, as the loader does before it maps it. `mapped`: its entry in /proc/PID/map_files.
+   * On an overlay the file that is opened can be another one, at `path` below `root`; "" leaves that out. Returns an errno
+   * value, 0 on success.
+   */
+  mark(mapped: string, root: string, path: string): number;
   stop(): void;
 }
 

@@ -2,7 +2,7 @@
 import { existsSync, lstatSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { withGateClosed } from '../engine/index.js';
-import { asKcareError } from '../base/errors.js';
+import { asKcareError, type KcareError } from '../base/errors.js';
 import { recordOutcomes, type ProcessOutcome } from '../host/index.js';
 import { readSafeFile, safeDirectory, writeAtomically } from '../base/safe-files.js';
 import { integer, record, ShapeError, text, utcTime } from '../base/shapes.js';
@@ -99,7 +99,7 @@ export async function readStanding(root: string): Promise<Standing> {
   return { isOn: true, patchset, expires: feed.expires, mayFetch: config.updatePolicy !== 'LOCAL', patches };
 }
 
-/** Gets the patches for these objects into the cache. Throws the errors of the feed, LOCK_HELD, CONFIG_INVALID. */
+/** Gets the patches for these objects into the cache, as many as can be had. Throws the errors of the feed, LOCK_HELD, CONFIG_INVALID. */
 export async function fetchStanding(agent: Agent, buildIds: readonly string[]): Promise<void> {
   const { paths } = agent;
   const patchset = await standingName(paths);
@@ -107,7 +107,15 @@ export async function fetchStanding(agent: Agent, buildIds: readonly string[]): 
   await safeDirectory(dirname(paths.lock));
   await withLock(paths.lock, { command: 'libcare-server', waitMs: 30_000 }, async () => {
     const feed = await refreshFeed(agent, {}, named(patchset));
-    for (const buildId of buildIds) await feed.patchFor(buildId);
+    const problems: KcareError[] = [];
+    for (const buildId of buildIds) {
+      try {
+        await feed.patchFor(buildId);
+      } catch (thrown) {
+        problems.push(asKcareError(thrown));
+      }
+    }
+    if (problems[0]) throw problems[0];
   });
 }
 

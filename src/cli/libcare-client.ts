@@ -97,17 +97,30 @@ async function run(verb: string, flags: Flags): Promise<number> {
   }
 }
 
+/** A server that died is asked once more: the next one reads from the processes what is done already. */
 async function ask(root: string, question: Question): Promise<unknown> {
   try {
     return await askServer(root, question, { greetingMs });
   } catch (thrown) {
-    if (!(thrown instanceof NoServer)) throw thrown;
-    const { message, wasAsked } = thrown;
-    const what = wasAsked
-      ? `libcare-server took the request, but ${message}; what it began may go on`
-      : `libcare-server does not answer: ${message}`;
-    throw new KcareError('SERVER_UNREACHABLE', `${what}.`);
+    if (!(thrown instanceof NoServer) || !thrown.isGone || question.request === 'stop')
+      throw asUnreachable(thrown);
+    printWarnings([`libcare-server ${whatItDid(thrown)}; it is asked once more.`]);
   }
+  try {
+    return await askServer(root, question, { greetingMs });
+  } catch (thrown) {
+    throw asUnreachable(thrown);
+  }
+}
+
+function whatItDid({ message, wasAsked }: NoServer): string {
+  return wasAsked ? `took the request, but ${message}` : `does not answer: ${message}`;
+}
+
+function asUnreachable(thrown: unknown): unknown {
+  if (!(thrown instanceof NoServer)) return thrown;
+  const goesOn = thrown.wasAsked ? '; what it began may go on' : '';
+  return new KcareError('SERVER_UNREACHABLE', `libcare-server ${whatItDid(thrown)}${goesOn}.`);
 }
 
 function infoLine({ pid, comm, ...objects }: ReturnType<typeof clientInfo>[number]): string {

@@ -20,6 +20,7 @@ const greetingMs = 2_000;
 const endSignals = ['SIGTERM', 'SIGINT'] as const;
 /** A server that works says so every other second. */
 const silenceMs = 20_000;
+const gone = 'it closed the connection';
 
 export interface AskOptions {
   readonly onProgress?: ((progress: unknown) => void) | undefined;
@@ -35,6 +36,8 @@ export class NoServer extends Error {
     why: string,
     /** It took the request, and what it began may go on. */
     readonly wasAsked: boolean,
+    /** It was there and went: a service manager starts the next one. */
+    readonly isGone = false,
   ) {
     super(why);
   }
@@ -82,12 +85,12 @@ function converse(path: string, question: Question, options: AskOptions): Promis
       socket.destroy();
       action();
     };
-    const fail = (why: string): void =>
+    const fail = (why: string, isGone = false): void =>
       settle(() =>
         reject(
           endedBy
             ? new KcareError('RUN_ENDED', `${endedBy} ended the run; there is no report of it: ${why}.`)
-            : new NoServer(why, state === 'asked'),
+            : new NoServer(why, state === 'asked', isGone),
         ),
       );
     const wait = (ms: number): void => {
@@ -133,8 +136,11 @@ function converse(path: string, question: Question, options: AskOptions): Promis
     socket.on('data', (bytes: Buffer) => {
       for (const line of cutter.feed(bytes)) if (!socket.destroyed) hear(line);
     });
-    socket.once('error', (error) => fail(error.message));
-    socket.once('close', () => fail('it closed the connection'));
+    const goneCodes = ['ECONNRESET', 'EPIPE'];
+    socket.once('error', (error: NodeJS.ErrnoException) =>
+      goneCodes.includes(error.code ?? '') ? fail(gone, true) : fail(error.message),
+    );
+    socket.once('close', () => fail(gone, true));
     wait(options.greetingMs ?? greetingMs);
   });
 }

@@ -8,7 +8,8 @@ import { LineCutter } from './lines.js';
 import { errorFrom, longestAnswer } from './protocol.js';
 import type { Job } from './worker.js';
 
-const mostWorkers = 4;
+/** What the server asks for itself does not wait behind requests, which may all wait for the agent's lock; nor may its own two. */
+const places = { requests: 4, standing: 1, fetch: 1 };
 
 export interface RunningJob {
   readonly result: Promise<unknown>;
@@ -16,9 +17,37 @@ export interface RunningJob {
   readonly end: () => void;
 }
 
+/** So many at a time, the others in their order. */
+class Queue {
+  private readonly waiting: (() => void)[] = [];
+  private taken = 0;
+
+  constructor(private readonly places: number) {}
+
+  get count(): number {
+    return this.taken + this.waiting.length;
+  }
+
+  async enter(): Promise<void> {
+    if (this.taken >= this.places) await new Promise<void>((resolve) => this.waiting.push(resolve));
+    else this.taken++;
+  }
+
+  /** Whoever is first takes over the place; the inverse of {@link enter}. */
+  leave(): void {
+    const first = this.waiting.shift();
+    if (first) first();
+    else this.taken--;
+  }
+}
+
 export class Jobs {
   private readonly running = new Set<ChildProcess>();
-  private readonly waiting: (() => void)[] = [];
+  private readonly queues = {
+    requests: new Queue(places.requests),
+    standing: new Queue(places.standing),
+    fetch: new Queue(places.fetch),
+  };
   private isEnding = false;
 
   constructor(private readonly root: string) {}
@@ -27,21 +56,20 @@ export class Jobs {
   start(job: Omit<Partial<Job>, 'root'> & Pick<Job, 'job'>, onProgress: (line: unknown) => void): RunningJob {
     let child: ChildProcess | undefined;
     let isEnded = false;
+    const queue = job.job === 'standing' || job.job === 'fetch' ? this.queues[job.job] : this.queues.requests;
     const run = async (): Promise<unknown> => {
-      if (this.running.size >= mostWorkers) await new Promise<void>((resolve) => this.waiting.push(resolve));
-      if (isEnded || this.isEnding) {
-        this.next();
-        throw new KcareError('RUN_ENDED', 'The request was ended before it began.');
-      }
-      child = spawn(process.execPath, [...workerProgram(), JSON.stringify({ root: this.root, ...job })], {
-        stdio: ['ignore', 'pipe', 'inherit'],
-      });
-      this.running.add(child);
+      await queue.enter();
       try {
+        if (isEnded || this.isEnding)
+          throw new KcareError('RUN_ENDED', 'The request was ended before it began.');
+        child = spawn(process.execPath, [...workerProgram(), JSON.stringify({ root: this.root, ...job })], {
+          stdio: ['ignore', 'pipe', 'inherit'],
+        });
+        this.running.add(child);
         return await outcomeOf(child, onProgress);
       } finally {
-        this.running.delete(child);
-        this.next();
+        if (child) this.running.delete(child);
+        queue.leave();
       }
     };
     return {
@@ -54,17 +82,13 @@ export class Jobs {
   }
 
   get count(): number {
-    return this.running.size + this.waiting.length;
+    return Object.values(this.queues).reduce((sum, queue) => sum + queue.count, 0);
   }
 
   /** Lets no other job begin and asks the running ones to end. */
   endAll(): void {
     this.isEnding = true;
     for (const child of this.running) child.kill('SIGTERM');
-  }
-
-  private next(): void {
-    this.waiting.shift()?.();
   }
 }
 

@@ -1,24 +1,32 @@
 // The library files whose use is reported: every file of which a process executes an object with a wanted build-id.
-import { statSync } from 'node:fs';
-import { constants } from 'node:os';
+import os from 'node:os';
 import type { HostWatch } from '../addon/host.js';
 import type { HostProcess } from '../host/index.js';
 import type { MappedObject } from '../proc/index.js';
 
 /** Each costs the kernel some hundred bytes; containers come and go. */
 const mostFiles = 16_384;
+/** The numbers of a file are given to another one when it is gone: it is marked anew after this time, milliseconds. */
+const rememberedMs = 5_000;
+
+const { ENOENT, ESRCH, EBADF } = os.constants.errno;
+/** The process, or the watch, has ended. */
+const isOver = new Set<number>([ENOENT, ESRCH, EBADF]);
 
 export class WatchedFiles {
-  private readonly known = new Set<string>();
+  /** When each was marked, the oldest first. */
+  private readonly marked = new Map<string, number>();
   private firstProblem = 0;
 
+  /** `unwatchable` is called when use of a file cannot be reported. */
   constructor(
     private readonly watch: Pick<HostWatch, 'mark'>,
     private readonly isWanted: (buildId: string) => boolean,
+    private readonly unwatchable: () => void,
   ) {}
 
   get count(): number {
-    return this.known.size;
+    return this.marked.size;
   }
 
   /** Errno value of the first file that could not be watched; 0 when there is none. */
@@ -26,41 +34,37 @@ export class WatchedFiles {
     return this.firstProblem;
   }
 
-  /** Watches the files of the process's wanted objects, as it sees them itself. */
+  /** Watches the files of the process's wanted objects. */
   add({ pid, objects }: HostProcess): void {
     for (const object of objects) {
       const key = `${object.device} ${object.inode}`;
-      if (this.known.has(key) || !this.isWanted(object.buildId)) continue;
-      // A process that has ended shows no files: the next one that uses this one does.
-      if (!pathsOf(pid, object).every((path) => this.mark(path))) continue;
-      if (this.known.size >= mostFiles) this.known.clear();
-      this.known.add(key);
+      const now = performance.now();
+      if (!this.isWanted(object.buildId) || now - (this.marked.get(key) ?? -Infinity) < rememberedMs)
+        continue;
+      const problem = this.mark(pid, object);
+      if (isOver.has(problem)) continue;
+      this.remember(key, now);
+      // Nobody finds a file that is deleted any more.
+      if (problem !== 0 && !object.deleted) this.miss(problem);
     }
   }
 
-  /** False when there is no such file. */
-  private mark(path: string): boolean {
-    if (!isFile(path)) return false;
-    const problem = this.watch.mark(path);
-    // Gone since.
-    if (problem === constants.errno.ENOENT || problem === constants.errno.ESRCH) return false;
-    if (this.firstProblem === 0) this.firstProblem = problem;
-    return true;
+  private mark(pid: number, { path, deleted, mappings }: MappedObject): number {
+    const [first] = mappings;
+    const range = first ? `${first.start.toString(16)}-${first.end.toString(16)}` : '';
+    return this.watch.mark(`/proc/${pid}/map_files/${range}`, `/proc/${pid}/root`, deleted ? '' : path);
   }
-}
 
-/** What a process shows as its root may lead anywhere, and may be gone by now. */
-function isFile(path: string): boolean {
-  try {
-    return statSync(path).isFile();
-  } catch {
-    return false;
+  private remember(key: string, now: number): void {
+    this.marked.delete(key);
+    this.marked.set(key, now);
+    const [oldest] = this.marked.keys();
+    if (this.marked.size > mostFiles && oldest !== undefined) this.marked.delete(oldest);
   }
-}
 
-/** On an overlay, the file that is mapped and the file that is opened are different ones. */
-function pathsOf(pid: number, { path, deleted, mappings }: MappedObject): string[] {
-  const [first] = mappings;
-  const range = first ? `${first.start.toString(16)}-${first.end.toString(16)}` : '';
-  return [`/proc/${pid}/map_files/${range}`, ...(deleted ? [] : [`/proc/${pid}/root${path}`])];
+  private miss(problem: number): void {
+    if (this.firstProblem !== 0) return;
+    this.firstProblem = problem;
+    this.unwatchable();
+  }
 }

@@ -10,6 +10,7 @@ import { isLeftBehind, readOutcomes, type OutcomeRecord, type ProcessOutcome } f
 import { listProcesses } from '../proc/index.js';
 import { Delayed } from './delayed.js';
 import type { Jobs } from './jobs.js';
+import { MissingPatches } from './missing-patches.js';
 import { Newcomers, type NewcomerWork } from './newcomers.js';
 import { PatchShelf } from './patch-shelf.js';
 import { standingShape } from './standing-shape.js';
@@ -20,7 +21,6 @@ const lookMs = 50;
 /** Without events of the host. */
 const sweepMs = 10_000;
 const noteMs = 1_000;
-const fetchPauseMs = 60_000;
 
 interface Active {
   readonly standing: Extract<Standing, { isOn: true }>;
@@ -49,8 +49,10 @@ export class Watcher {
   /** Processes that were patched before the look at them was due. */
   private readonly done = new Set<number>();
   private readonly directories: FSWatcher[] = [];
-  private readonly missing = new Map<string, Set<number>>();
-  private readonly fetched = new Map<string, number>();
+  private readonly missing = new MissingPatches(
+    (buildIds) => this.fetch(buildIds),
+    (pids) => this.active?.newcomers.add(pids),
+  );
   private readonly noted = new Set<number>();
   private toNote: ProcessOutcome[] = [];
   private noteTimer: NodeJS.Timeout | undefined;
@@ -142,9 +144,12 @@ export class Watcher {
 
   private begin(standing: Active['standing'], blacklist: NewcomerWork['blacklist']): void {
     const before = this.active?.newcomers.end() ?? [];
+    // They belong to the patchset before; the sweep below finds who lacks what of this one.
+    this.missing.clear();
     const source = (this.source ??= this.listen());
     const shelf = new PatchShelf(standing);
-    const files = new WatchedFiles(source, (buildId) => shelf.levels.has(buildId));
+    const isWanted = (buildId: string): boolean => shelf.levels.has(buildId);
+    const files = new WatchedFiles(source, isWanted, () => this.sweepRegularly());
     const work: NewcomerWork = {
       levels: shelf.levels,
       blacklist,
@@ -155,16 +160,15 @@ export class Watcher {
       isCurrent: () => this.isCurrent(),
       seen: (process) => files.add(process),
       settled: (pid, outcome) => this.settled(pid, outcome),
-      missing: (pid, buildIds) => this.fetchMissing(pid, buildIds),
+      missing: (pid, buildIds) => standing.mayFetch && this.missing.add(pid, buildIds),
     };
     const newcomers = new Newcomers(work, () => this.outdated());
     this.active = { standing, files, newcomers };
     this.agent.logger.info({ patchset: standing.patchset, sources: this.status.sources }, 'watching');
     newcomers.add(before);
     this.sweep();
-    const isBlind = source.processesError !== 0 || source.filesError !== 0 || this.hasEnded;
-    clearInterval(this.sweepTimer);
-    this.sweepTimer = isBlind ? setInterval(() => this.sweep(), sweepMs) : undefined;
+    this.endSweeps();
+    if (source.processesError !== 0 || source.filesError !== 0 || this.hasEnded) this.sweepRegularly();
   }
 
   private stop(reason: string): void {
@@ -173,7 +177,8 @@ export class Watcher {
     this.active = undefined;
     this.looks.clear();
     this.done.clear();
-    clearInterval(this.sweepTimer);
+    this.missing.clear();
+    this.endSweeps();
     this.source?.stop();
     this.source = undefined;
     this.hasEnded = false;
@@ -198,8 +203,7 @@ export class Watcher {
       if (ended && !this.hasEnded) {
         this.hasEnded = true;
         this.agent.logger.error('events of the host ended; processes are looked for every 10 s');
-        clearInterval(this.sweepTimer);
-        this.sweepTimer = setInterval(() => this.sweep(), sweepMs);
+        this.sweepRegularly();
       }
       if (lost || ended) this.sweep();
     });
@@ -208,6 +212,16 @@ export class Watcher {
   private sweep(): void {
     this.counts.sweeps++;
     this.active?.newcomers.add(listProcesses());
+  }
+
+  /** Where something happens that no event tells of. */
+  private sweepRegularly(): void {
+    this.sweepTimer ??= setInterval(() => this.sweep(), sweepMs);
+  }
+
+  private endSweeps(): void {
+    clearInterval(this.sweepTimer);
+    this.sweepTimer = undefined;
   }
 
   private async isCurrent(): Promise<boolean> {
@@ -253,30 +267,13 @@ export class Watcher {
     if (outcomes.length > 0) await noteNewcomers(this.agent, outcomes, this.active?.standing.patchset ?? '');
   }
 
-  private fetchMissing(pid: number, buildIds: readonly string[]): void {
-    if (this.active?.standing.mayFetch !== true) return;
-    const now = performance.now();
-    for (const buildId of buildIds) {
-      const waiting = this.missing.get(buildId);
-      if (waiting) waiting.add(pid);
-      else if (now - (this.fetched.get(buildId) ?? -Infinity) > fetchPauseMs) {
-        this.missing.set(buildId, new Set([pid]));
-        this.fetched.set(buildId, now);
-        void this.fetch(buildId);
-      }
-    }
-  }
-
-  private async fetch(buildId: string): Promise<void> {
+  private async fetch(buildIds: readonly string[]): Promise<void> {
     try {
-      await this.jobs.start({ job: 'fetch', buildIds: [buildId] }, () => undefined).result;
+      await this.jobs.start({ job: 'fetch', buildIds }, () => undefined).result;
     } catch (thrown) {
       const error = thrown instanceof KcareError ? thrown.toJSON() : String(thrown);
-      this.agent.logger.warn({ buildId, error }, 'a patch for a new process could not be fetched');
+      this.agent.logger.warn({ buildIds, error }, 'patches for new processes could not be fetched');
     }
-    const pids = this.missing.get(buildId) ?? [];
-    this.missing.delete(buildId);
-    if (!this.isClosed) this.active?.newcomers.add(pids);
   }
 }
 

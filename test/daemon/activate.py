@@ -1,6 +1,6 @@
 # Starts a server as systemd does: holds its socket, starts it when a client comes, hears what it has to say.
 #
-#   activate.py SOCKET NOTIFY-SOCKET COMMAND...     prints: listening; started PID; notified PID STATE; ended STATUS
+#   activate.py SOCKET NOTIFY-SOCKET COMMAND...     prints: listening; started PID; notified PID STATE; ended PID STATUS
 import os
 import select
 import signal
@@ -49,4 +49,4 @@ while True:
     words = ['sh', '-c', 'LISTEN_PID=$$ exec "$@"', 'sh', *command]
     child = subprocess.Popen(words, pass_fds=(3,), env=environment)
     say('started', child.pid)
-    say('ended', child.wait())
+    say('ended', child.pid, child.wait())

@@ -3,6 +3,9 @@ import { chmodSync, existsSync, rmSync, statSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import type { CommandResult } from '../../fixtures/support/kcarectl.js';
+import { agentPaths } from '../../src/agent/index.js';
+import { withLock } from '../../src/agent/lock.js';
 import { random as randomNumbers } from '../random.js';
 import { AnswersWorld } from '../host/answers.js';
 import { converse, runProgram, ServedHost, until } from './served-host.js';
@@ -139,6 +142,24 @@ it('is not held up by clients that neither ask nor read', async () => {
   });
   expect((await served.client('status')).exitCode).toBe(0);
   for (const socket of [silent, half, deaf]) socket.destroy();
+});
+
+it('hears of what concerns new processes while all that it works on waits for the lock', async () => {
+  const target = await world.start();
+  const { root } = served.host;
+  const reason = async (): Promise<unknown> =>
+    ((await served.status())['watch'] as { readonly reason: unknown }).reason;
+  const updates: Promise<CommandResult>[] = [];
+  await withLock(agentPaths(root).lock, { command: 'a test', waitMs: 60_000 }, async () => {
+    for (let count = 0; count < 5; count++)
+      updates.push(served.client('update', '--wait', '600', '--pid', String(target.pid)));
+    await until(async () => (await served.status())['jobs'] === updates.length);
+    await served.host.kcarectl('--disable-libcare');
+    await until(async () => /turned off/.test(String(await reason())));
+    await served.host.kcarectl('--enable-libcare');
+    await until(async () => /^No update of all/.test(String(await reason())));
+  });
+  expect((await Promise.all(updates)).map(({ exitCode }) => exitCode)).toEqual([0, 0, 0, 0, 0]);
 });
 
 it('does not make kcarectl hang when it hangs itself', async () => {

@@ -1,6 +1,6 @@
 // Processes that begin while libcare-server runs, and libraries that are loaded later: patched without being asked.
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import {
   compileNewcomers,
@@ -9,8 +9,10 @@ import {
   type NewcomerPrograms,
 } from '../../fixtures/support/newcomers.js';
 import type { Program } from '../../fixtures/support/program.js';
+import { SmallHost } from '../../fixtures/support/small-host.js';
+import { packageRoot } from '../../src/base/package-root.js';
 import { AnswersWorld } from '../host/answers.js';
-import { runFile, ServedHost, until } from './served-host.js';
+import { program, runFile, ServedHost, until } from './served-host.js';
 
 let world: AnswersWorld;
 let served: ServedHost;
@@ -22,6 +24,7 @@ interface Watch {
   readonly reason: string;
   readonly patchset: string;
   readonly waiting: number;
+  readonly sources: { readonly files: string };
   readonly counts: Readonly<Record<string, number>>;
 }
 
@@ -39,6 +42,7 @@ beforeAll(async () => {
   for (const level of [1, 2])
     levels.push(world.writePatchFile(world.patch(level, 42 + level), `level-${level}`));
   served = await ServedHost.start(join(world.directory, 'host'), levels.slice(0, 1));
+  served.host.patchOnly(world.directory);
 });
 afterEach(() => world.end());
 afterAll(async () => {
@@ -46,9 +50,9 @@ afterAll(async () => {
   world.remove();
 });
 
-/** The answers that the program gave until one was new, or it had lived that long. */
-async function answersOf(program: string, lifetimeMs: number, ...more: readonly string[]): Promise<number[]> {
-  const { stdout } = await runFile(program, [String(lifetimeMs), ...more]);
+/** The answers that the program in the file gave until one was new, or it had lived that long. */
+async function answersOf(file: string, lifetimeMs: number, ...more: readonly string[]): Promise<number[]> {
+  const { stdout } = await runFile(file, [String(lifetimeMs), ...more]);
   return sightings(stdout).map(({ answer }) => answer);
 }
 
@@ -60,6 +64,22 @@ async function update(): Promise<void> {
   const { stdout } = await served.host.kcarectl('--lib-update', '--json');
   const { patchset } = JSON.parse(stdout) as { readonly patchset: string };
   await until(async () => (await watch()).patchset === patchset);
+}
+
+/** An unload of all processes of a host that has no others than this: no other of this machine is unloaded. */
+async function unloadAll(): Promise<void> {
+  const alone = await SmallHost.create();
+  try {
+    const { root } = served.host;
+    const nothing = join(world.directory, 'nothing');
+    mkdirSync(nothing);
+    // Without the server, which sees them all.
+    await alone.bind(nothing, dirname(served.socket));
+    const { exitCode, stderr } = await alone.run(program('kcarectl'), ['--root', root, '--lib-unload']);
+    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+  } finally {
+    await alone.end();
+  }
 }
 
 it('leaves new processes alone until an update of all processes was made', async () => {
@@ -90,9 +110,7 @@ it('leaves alone what was unloaded by name, what is on the blacklist, and what h
   const unloaded = await world.start();
   await until(async () => (await world.answer(unloaded)) === 'answer 43');
   await served.host.kcarectl('--lib-unload', '--pid', String(unloaded.pid));
-  const blacklist = join(served.host.root, 'var/lib/libcare/blacklist');
-  mkdirSync(dirname(blacklist), { recursive: true, mode: 0o755 });
-  writeFileSync(blacklist, 'filename:spared # as it says\n', { mode: 0o644 });
+  served.host.patchOnly(world.directory, 'filename:spared # as it says');
   await until(isOn);
   const spared = await world.start('spared');
   const control = await world.start();
@@ -112,7 +130,7 @@ it('leaves alone what was unloaded by name, what is on the blacklist, and what h
 it('follows an update to the next level, and an unload of all processes', async () => {
   await update();
   expect(await answersOf(programs.early, long)).toEqual([44]);
-  await served.host.kcarectl('--lib-unload');
+  await unloadAll();
   await untilOff(/were unloaded since/);
   expect(await answersOf(programs.early, short)).toEqual([42]);
   await update();
@@ -170,4 +188,25 @@ it('harms nobody in a storm of short processes', async () => {
   await until(async () => (await watch()).waiting === 0);
   const after = await served.status();
   expect(after['pid']).toBe(before['pid']);
+});
+
+it('sweeps where the use of a library cannot be reported', async () => {
+  const place = join(world.directory, 'private');
+  mkdirSync(place);
+  chmodSync(world.directory, 0o755);
+  await served.startAgain();
+  await until(isOn);
+  const words = [programs.late, String(long), '', '2', join(place, basename(world.compiled.library))];
+  const script = join(packageRoot(), 'test/daemon/private-library.py');
+  const { stdout, stderr } = await runFile('/usr/bin/python3', [
+    script,
+    world.compiled.library,
+    place,
+    ...words,
+  ]);
+  expect({ stderr, answers: sightings(stdout).map(({ answer }) => answer) }).toEqual({
+    stderr: '',
+    answers: [45, 45],
+  });
+  expect((await watch()).sources.files).not.toBe('');
 });
