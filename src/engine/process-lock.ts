@@ -1,9 +1,10 @@
 // One patcher at a time for each process: the daemon, administrators and cron may all come at once.
-import { closeSync, constants, existsSync, openSync } from 'node:fs';
+import { closeSync, constants, existsSync, fstatSync, openSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { lockByte } from '../addon/host.js';
 import { KcareError } from '../base/errors.js';
+import { lockInContainer, type ProcessLock } from './container-lock.js';
 import { defaultIntentDirectory } from './intents.js';
 
 /** Beside the journal's directory, which holds intents and nothing else. */
@@ -13,8 +14,9 @@ const retryMs = 2;
 const shortestWaitMs = 500;
 
 /**
- * Runs `action` while no other patcher with the same journal works on `pid`; the kernel ends the lock with its holder.
- * Without a journal's directory nobody has anything begun. Throws TARGET_BUSY.
+ * Runs `action` while no other patcher with the same journal works on `pid`, nor one inside of the container of `pid`;
+ * the kernel ends the locks with their holder. Without a journal's directory nobody has anything begun. Throws
+ * TARGET_BUSY, TARGET_GONE.
  */
 export async function withProcessLock<Result>(
   pid: number,
@@ -22,20 +24,38 @@ export async function withProcessLock<Result>(
   waitMs: number,
   action: () => Promise<Result>,
 ): Promise<Result> {
-  const file = openLocks(resolve(directory ?? defaultIntentDirectory()));
-  if (file === undefined) return await action();
+  const locks = openProcessLocks(pid, resolve(directory ?? defaultIntentDirectory()));
   try {
     const deadline = performance.now() + Math.max(waitMs, shortestWaitMs);
-    while (!lockByte(file, pid, true)) {
-      if (performance.now() > deadline)
-        throw new KcareError('TARGET_BUSY', `process ${pid}: another patcher works on it`, { pid });
-      await sleep(retryMs);
+    for (const { file, byte } of locks) {
+      while (!lockByte(file, byte, true)) {
+        if (performance.now() > deadline)
+          throw new KcareError('TARGET_BUSY', `process ${pid}: another patcher works on it`, { pid });
+        await sleep(retryMs);
+      }
     }
     return await action();
   } finally {
-    // Gives the lock back, too.
-    closeSync(file);
+    // Gives the locks back, too.
+    for (const { file } of locks) closeSync(file);
   }
+}
+
+/** Our own first: whoever is inside takes only the other. */
+function openProcessLocks(pid: number, directory: string): ProcessLock[] {
+  const inside = lockInContainer(pid);
+  const file = openLocks(directory);
+  const own = file === undefined ? [] : [{ file, byte: pid }];
+  if (inside === undefined) return own;
+  // Some mounts of its own, and /run is that of the host: one lock cannot be taken twice.
+  if (file === undefined || !isSameFile(inside.file, file)) return [...own, inside];
+  closeSync(inside.file);
+  return own;
+}
+
+function isSameFile(one: number, other: number): boolean {
+  const [a, b] = [fstatSync(one), fstatSync(other)];
+  return a.dev === b.dev && a.ino === b.ino;
 }
 
 /** No process has this number. */
