@@ -88,7 +88,7 @@ async function runBuild(
 ): Promise<{ seconds: number; kibibytes: number }> {
   const words = [path.join(packageRoot(), 'bin/kcare-build'), 'recipe', recipe, '--work', work, '--json'];
   const begin = performance.now();
-  const child = spawn(process.execPath, [...words, ...(cves.length > 0 ? ['--cve', ...cves] : [])], {
+  const child = spawn(process.execPath, [...words, ...cves.flatMap((id) => ['--cve', id])], {
     cwd: packageRoot(),
     stdio: ['ignore', 'ignore', 'pipe'],
   });

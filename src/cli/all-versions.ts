@@ -102,7 +102,7 @@ async function buildVersion(
 ): Promise<Row> {
   const parameters = [
     ...[...process.execArgv, process.argv[1] ?? '', 'recipe', '--json', '--runs', version],
-    ...(cve.length > 0 ? ['--cve', ...cve] : []),
+    ...cve.flatMap((id) => ['--cve', id]),
     ...(output === undefined ? [] : ['--output', output]),
     ...(work === undefined ? [] : ['--work', work]),
     ...(fixedSource === undefined ? [] : ['--fixed-source', fixedSource]),

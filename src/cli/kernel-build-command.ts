@@ -12,6 +12,7 @@ import { outcomeExit } from './outcome-exit.js';
 import { printJson, printLine } from './print.js';
 import { progressBar } from './progress.js';
 import { kernelRefusalLines, kernelRefusalsJson } from './refusal-text.js';
+import { collected, collectedList } from './repeated-option.js';
 
 interface KernelFlags {
   readonly diff?: string;
@@ -35,7 +36,12 @@ export function kernelCommand(): Command {
     .argument('[recipe]', 'the recipe (YAML)')
     .option('--diff <FILE>', 'Make the changes of this unified diff, instead of those of a recipe.')
     .option('--kernel <RELEASE>', 'For this kernel, as uname -r prints it; needed with --diff.')
-    .option('--cve <ID>', 'Only this fix of the recipe; repeatable.', collected, [])
+    .option(
+      '--cve <IDS>',
+      'Only these fixes of the recipe; with commas between them, or repeated.',
+      collectedList,
+      [],
+    )
     .addOption(
       new Option('--name <NAME>', 'With --diff: the module is kcare_NAME_LEVEL (default: local).').argParser(
         moduleName,
@@ -63,7 +69,7 @@ export function kernelCommand(): Command {
 
 const page = {
   name: 'kcare-build kernel - build a livepatch module for a kernel of the archive, from a recipe or a diff',
-  synopsis: `kcare-build kernel [--kernel RELEASE] [--cve ID]... [--level N] [--effective RELEASE] [--source FILE]... [--key FILE --certificate FILE] [--output DIR] [--work DIR] [--json] RECIPE
+  synopsis: `kcare-build kernel [--kernel RELEASE] [--cve IDS] [--level N] [--effective RELEASE] [--source FILE]... [--key FILE --certificate FILE] [--output DIR] [--work DIR] [--json] RECIPE
 kcare-build kernel --diff FILE --kernel RELEASE [--name NAME] [--level N] [--effective RELEASE] [--source FILE]... [--key FILE --certificate FILE] [--output DIR] [--work DIR] [--json]`,
   description: `Fetches image, headers and source of the kernel from the archive, changes its source as the recipe or the diff says, compiles the units that change with the commands of the kernel's own build, and compares them function by function. Every function that is replaced is found in the shipped kernel, or in its module, by its bytes. What cannot be patched soundly is refused, with all reasons at once. Nothing is installed, and no kernel is touched.
 
@@ -90,8 +96,6 @@ kcare-build kernel --diff fix.patch --kernel $(uname -r) --output /root/patches
 };
 
 /** One for each option, unlike lists, which would take the recipe for one of theirs. */
-const collected = (text: string, known: string[]): string[] => [...known, text];
-
 function level(text: string): number {
   if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('It is not a level from 1 to 999999999.');
   return Number(text);

@@ -8,6 +8,7 @@ import { patchJson } from './patch-json.js';
 import { optionsSection, section } from './manual-page.js';
 import { visible } from './print.js';
 import { refusalLines, refusalsJson } from './refusal-text.js';
+import { collected } from './repeated-option.js';
 import { exitCodeOf } from './run-program.js';
 
 interface Flags {
@@ -51,7 +52,12 @@ const program = new Command('libcare-patch-make')
     'The shell command that builds the project (default: make, or ninja where there is a build.ninja).',
   )
   .option('--output <DIR>', 'Where the patches go (default: patchroot).', 'patchroot')
-  .option('--only <FILE...>', 'Make patches only for the programs and libraries of these file names.', [])
+  .option(
+    '--only <NAME>',
+    'Make patches only for programs and libraries of this file name; repeatable.',
+    collected,
+    [],
+  )
   .option(
     '--level <N>',
     'Level of the patches: one with a higher level replaces one with a lower (default: 1).',

@@ -8,6 +8,7 @@ import { manualPage } from './manual-page.js';
 import { outcomeExit } from './outcome-exit.js';
 import { patchJson } from './patch-json.js';
 import { refusalLines, refusalsJson } from './refusal-text.js';
+import { collectedList } from './repeated-option.js';
 
 interface RecipeFlags {
   readonly cve: readonly string[];
@@ -26,7 +27,12 @@ export function recipeCommand(): Command {
   return new Command('recipe')
     .description('build the cumulative patch of a recipe from the source packages of the archive')
     .argument('<file>', 'the recipe (YAML)')
-    .option('--cve <ID...>', 'Only these fixes of the recipe; repeatable.', [])
+    .option(
+      '--cve <IDS>',
+      'Only these fixes of the recipe; with commas between them, or repeated.',
+      collectedList,
+      [],
+    )
     .option('--runs <VERSION>', 'Build for this version of the package, instead of the one in the recipe.')
     .addOption(
       new Option(
@@ -49,8 +55,8 @@ export function recipeCommand(): Command {
 
 const page = {
   name: 'kcare-build recipe - build the cumulative patch of a recipe from the source packages of the archive',
-  synopsis: `kcare-build recipe FILE [--cve ID...] [--runs VERSION] [--fixed-source DIR] [--output DIR] [--work DIR] [--force] [--json]
-kcare-build recipe FILE --all-versions [--jobs N] [--cve ID...] [--fixed-source DIR] [--output DIR] [--work DIR] [--force] [--json]`,
+  synopsis: `kcare-build recipe FILE [--cve IDS] [--runs VERSION] [--fixed-source DIR] [--output DIR] [--work DIR] [--force] [--json]
+kcare-build recipe FILE --all-versions [--jobs N] [--cve IDS] [--fixed-source DIR] [--output DIR] [--work DIR] [--force] [--json]`,
   description: `Fetches what FILE names: the shipped library, its source, and the source of the version with the fixes. Takes the fixed functions over, compiles, compares, finds every original function in the shipped library by its bytes, and writes one patch file. What cannot be patched soundly is refused, with all reasons at once. Nothing is installed.
 
 With --all-versions the recipe is built for each version of the binary package that the archive has together with its source. Versions that are not older than the fixed one need nothing. Level and date of the recipe hold for every patch. Versions are built beside each other, each by a process of its own, which itself runs as many compilers as there are processors. A bar shows how far all are, where standard error is a terminal; a table at the end says what became of each.`,
@@ -65,7 +71,7 @@ With --all-versions the recipe is built for each version of the binary package t
 64
   Wrong options.`,
   examples: `kcare-build recipe recipes/debian12/openssl.yaml
-kcare-build recipe recipes/debian12/openssl.yaml --cve CVE-2025-9232
+kcare-build recipe --cve CVE-2025-9230,CVE-2025-9232 recipes/debian12/openssl.yaml
 kcare-build recipe --all-versions --jobs 4 --output patches recipes/debian12/openssl.yaml`,
 };
 

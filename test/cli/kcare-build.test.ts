@@ -29,7 +29,7 @@ afterAll(() => {
 });
 
 test('a built patch: status 0, its file and hunks in JSON, and the same again at once', () => {
-  const first = kcareBuild('recipe', recipe, '--cve', 'CVE-2025-9232', '--output', directory, '--json');
+  const first = kcareBuild('recipe', '--cve', 'CVE-2025-9232', recipe, '--output', directory, '--json');
   expect(first.status, first.stderr).toBe(0);
   const file = path.join(directory, fs.readdirSync(directory).find((name) => name.endsWith('.kpatch')) ?? '');
   expect(JSON.parse(first.stdout)).toMatchObject({
@@ -61,7 +61,10 @@ test('functions that do not differ: status 3', () => {
 
 test('wrong use: status 64; a missing recipe: 1; a malformed one: 2', () => {
   expect(kcareBuild('recipe').status).toBe(64);
-  expect(kcareBuild('recipe', recipe, '--cve', 'CVE-1').status).toBe(64);
+  for (const ids of ['CVE-1', 'CVE-2025-9232,CVE-1']) {
+    const unknown = kcareBuild('recipe', '--cve', ids, recipe);
+    expect([unknown.status, unknown.stderr]).toEqual([64, expect.stringMatching(/CVE-1\b/)]);
+  }
   expect(kcareBuild('recipe', path.join(directory, 'none.yaml')).status).toBe(1);
   fs.writeFileSync(path.join(directory, 'bad.yaml'), 'name: 1\n');
   const { status, stdout } = kcareBuild('recipe', path.join(directory, 'bad.yaml'), '--json');
