@@ -1,5 +1,8 @@
 // Writing to the terminal: results to standard output, troubles to standard error.
 import type { KcareError } from '../base/errors.js';
+import { visible, visibleLines } from '../base/visible.js';
+
+export { visible };
 
 let programName = 'kcarectl';
 
@@ -37,15 +40,5 @@ export function printError(program: string, error: KcareError, asJson: boolean):
 /** What compilers and the like said has many lines. */
 function messageOf({ code, message }: KcareError): string {
   const isOfTool = code === 'BUILD_TOOL_FAILED' || code === 'SOURCE_PATCH_REJECTED';
-  return isOfTool ? message.split('\n').map(visible).join('\n') : visible(message);
-}
-
-/** Process names and paths are chosen by others: control characters must not reach the terminal. As JSON escapes them. */
-export function visible(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}]/gu, (character) =>
-    character
-      .split('')
-      .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
-      .join(''),
-  );
+  return isOfTool ? visibleLines(message) : visible(message);
 }

@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { openAgent, version, type Agent } from '../agent/index.js';
 import { asKcareError, exitCodes, namingFullDisk, type KcareError } from '../base/errors.js';
 import { writeAtomically } from '../base/safe-files.js';
+import { visibleLines } from '../base/visible.js';
 import {
   cveListReport,
   examineHost,
@@ -21,7 +22,7 @@ import {
   type HostTruth,
 } from '../scanner/index.js';
 import type { KcarectlOptions, ReportKind } from './kcarectl-options.js';
-import { printJson, printLine, printWarnings, visible } from './print.js';
+import { printJson, printLine, printWarnings } from './print.js';
 
 export async function runReport(kind: ReportKind, options: KcarectlOptions): Promise<number> {
   if (kind === 'doctor') return await runDoctor(options);
@@ -54,8 +55,8 @@ async function runCveList(agent: Agent, { pid, json }: KcarectlOptions): Promise
 async function runVex(agent: Agent, options: KcarectlOptions): Promise<number> {
   const truth = await hostTruth(agent, options.pid);
   printWarnings(truth.warnings);
-  const lines = JSON.stringify(vexDocument(agent, truth), undefined, 2).split('\n').map(visible);
-  await deliver(`${lines.join('\n')}\n`, options);
+  const document = JSON.stringify(vexDocument(agent, truth), undefined, 2);
+  await deliver(`${visibleLines(document)}\n`, options);
   return exitCodeOf(truth);
 }
 

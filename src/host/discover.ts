@@ -4,7 +4,7 @@ import {
   listProcesses,
   mappedObjects,
   readCommand,
-  readProcessLink,
+  readExecutable,
   type MappedObject,
 } from '../proc/index.js';
 import { Blacklist, type BlacklistRule } from './blacklist.js';
@@ -82,7 +82,7 @@ function examine(pid: number, options: DiscoverOptions): HostProcess | undefined
 
 /** Path of the program in its own mount namespace, also when its file was deleted; "" when the process is gone. */
 export function executableOf(pid: number): string {
-  return orElse('', () => readProcessLink(pid, 'exe').replace(/ \(deleted\)$/, ''));
+  return orElse('', () => readExecutable(pid));
 }
 
 function orElse<T>(fallback: T, read: () => T): T {

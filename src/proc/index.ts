@@ -2,6 +2,7 @@
 export { containerIdOf, readContainer } from './container.js';
 export { readAuxiliaryBytes, readAuxiliaryVector } from './auxiliary.js';
 export { processFailure, systemCode } from './failure.js';
+export { readExecutable } from './executable.js';
 export { readHeapStart } from './heap.js';
 export { readMaps, parseMaps, type Mapping } from './maps.js';
 export { readStatus, parseStatus, type ProcessStatus } from './status.js';

@@ -7,6 +7,7 @@ import { libraryCoverage } from '../agent/known-patches.js';
 import { agentPaths, type AgentPaths } from '../agent/paths.js';
 import { parseShellSettings } from '../agent/shell-settings.js';
 import { asKcareError } from '../base/errors.js';
+import { visibleLines } from '../base/visible.js';
 import { countStates } from '../host/coverage.js';
 import { cveListReport, hostTruth } from './cve-list.js';
 import { lastLines } from './last-run.js';
@@ -54,7 +55,8 @@ export async function examineHost(root: string): Promise<DoctorReport> {
   ];
   const sections: Section[] = [];
   for (const [title, write] of found) {
-    const text = withoutSecrets(await attempt(async () => await write()), secrets);
+    // Names that processes chose are read on somebody's terminal.
+    const text = visibleLines(withoutSecrets(await attempt(async () => await write()), secrets));
     sections.push({ title, text: text.slice(0, longestSection) });
   }
   const text = sections.map((section) => `== ${section.title} ==\n${section.text}\n`).join('\n');

@@ -1,5 +1,16 @@
 // Lists of processes and threads, status fields, memory, all of real processes.
-import { readFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { advance, remoteAddress } from '../../src/base/address.js';
 import {
@@ -8,6 +19,7 @@ import {
   parseStatus,
   ProcessMemory,
   readCommand,
+  readExecutable,
   readMaps,
   readStartTime,
   readStatus,
@@ -29,6 +41,29 @@ describe('processes', () => {
     expect(pids).not.toContain(zombie);
     expect(pids).toEqual([...pids].sort((left, right) => left - right));
     for (const pid of [program.pid, process.pid]) expect(readMaps(pid).length).toBeGreaterThan(0);
+  });
+
+  it('have a program, however deep its directory lies', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'kcare-deep-'));
+    const levels = Array.from({ length: 12 }, () => 'd'.repeat(200));
+    const [one, other] = ['one', 'other'].map((top) => join(directory, top, ...levels));
+    for (const path of [one, other]) mkdirSync(path ?? '', { recursive: true });
+    const file = join(one ?? '', 'sleeper');
+    copyFileSync('/bin/sleep', file);
+    const child = spawn(file, ['infinity']);
+    try {
+      const pid = child.pid ?? 0;
+      await expect.poll(() => readCommand(pid)).toBe('sleeper');
+      expect(readExecutable(pid)).toBe(file);
+      // Nobody can name so long a path at once, but directories can be moved.
+      renameSync(join(directory, 'one'), join(other ?? '', 'one'));
+      expect(() => readlinkSync(`/proc/${pid}/exe`)).toThrow(/ENAMETOOLONG/);
+      expect(readExecutable(pid)).toBe(join(other ?? '', 'one', ...levels, 'sleeper'));
+    } finally {
+      child.kill('SIGKILL');
+      renameSync(join(other ?? '', 'one'), join(directory, 'one'));
+      rmSync(directory, { recursive: true });
+    }
   });
 
   it('tell their state', async () => {

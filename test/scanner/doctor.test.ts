@@ -71,7 +71,7 @@ describe('kcarectl --doctor', () => {
   it('tells versions, processes by state, and the maps of one that is not patched', async () => {
     configure();
     const blocked = await host.start('gdb');
-    const waiting = await host.start();
+    const waiting = await host.start('x\u001b[2J\ny\u009b1m');
     await host.kcarectl('--lib-update', '--pid', String(blocked.pid));
     const { exitCode, stdout } = await host.kcarectl('--doctor', '--json');
     expect(exitCode).toBe(0);
@@ -90,6 +90,9 @@ describe('kcarectl --doctor', () => {
     expect(of('Log')).toContain('"--lib-update"');
     const kept = readFileSync(keptFile(), 'utf8');
     for (const { title } of sections) expect(kept).toContain(`== ${title} ==`);
+    // Whoever reads the report does so on a terminal.
+    expect(of('Maps of one process that is not patched')).toContain('/x\\u001b[2J\\012y\\u009b1m\n');
+    expect(kept.replaceAll('\n', '')).not.toMatch(/[\p{Cc}\p{Cf}]/u);
     for (const one of [blocked, waiting]) await host.small.stop(one);
   });
 
