@@ -4,7 +4,8 @@
 #   install.sh --from DIR|URL [--key KEYRING]
 #
 # With --key, SHA256SUMS.sig must be a signature of SHA256SUMS by a key in KEYRING (binary OpenPGP, checked by gpgv).
-# From a server without TLS a key is needed. Exit status: 0 installed, 1 failed, 2 refused, 64 wrong options.
+# From a server without TLS a key is needed. KCARE_PATCH_SERVER and KCARE_REGISTRATION_URL in the environment become
+# PATCH_SERVER and REGISTRATION_URL of the configuration, where it has none. Exit status: 0 installed, 1 failed, 2 refused, 64 wrong options.
 set -eu
 
 fail() {
@@ -25,6 +26,13 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 [ -n "$from" ] || fail 64 "say where the packages are: --from DIR|URL"
+for url in "${KCARE_PATCH_SERVER:-}" "${KCARE_REGISTRATION_URL:-}"; do
+    case $url in
+    *[!A-Za-z0-9/.:@_%?=\&+,~-]*) fail 64 "$url cannot stand in the configuration" ;;
+    '' | http://?* | https://?* | /*) ;;
+    *) fail 64 "$url is neither a URL nor an absolute path" ;;
+    esac
+done
 [ "$(id -u)" = 0 ] || fail 2 "installing takes root"
 [ "$(uname -m)" = x86_64 ] || fail 2 "kcare is for x86-64, not for $(uname -m)"
 if command -v dpkg >/dev/null 2>&1; then
@@ -80,4 +88,13 @@ case $suffix in
 *.deb) dpkg -i "$work/$package" ;;
 *) rpm -U "$work/$package" ;;
 esac || fail 1 "$package could not be installed"
+
+# What the administrator has written stays.
+configure() {
+    [ -n "$2" ] || return 0
+    grep -q "^[[:space:]]*$1[[:space:]]*=" "$configuration" || echo "$1=$2" >>"$configuration"
+}
+configuration=/etc/sysconfig/kcare/kcare.conf
+configure PATCH_SERVER "${KCARE_PATCH_SERVER:-}"
+configure REGISTRATION_URL "${KCARE_REGISTRATION_URL:-}"
 echo "kcare is installed; kcare-check says whether this host is covered, and what to do."

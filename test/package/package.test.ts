@@ -176,8 +176,29 @@ it('is installed by the script from a server, if the signature and the sums are 
     writeFileSync(first[0] ?? '', Buffer.concat([deb, Buffer.from('more')]));
     await refused(/is not what SHA256SUMS says/);
     writeFileSync(first[0] ?? '', deb);
-    const installed = await run('--key', '/root/key.gpg');
-    expect(installed.exitCode, `${installed.stdout}${installed.stderr}`).toBe(0);
+    const configured = (server: string): ReturnType<typeof run> =>
+      debian.run([
+        'env',
+        `KCARE_PATCH_SERVER=${server}`,
+        'sh',
+        '/root/install.sh',
+        '--from',
+        from,
+        '--key',
+        '/root/key.gpg',
+      ]);
+    for (const server of ['patches.example.org', 'http://x\nAUTO_UPDATE=no', 'http://$(id)'])
+      expect(await configured(server)).toMatchObject({ exitCode: 64 });
+    expect((await debian.run(['sh', '-c', 'command -v kcarectl'])).stdout).toBe('');
+    for (const server of ['https://patches.example.org/a', 'https://patches.example.org/b']) {
+      const installed = await configured(server);
+      expect(installed.exitCode, `${installed.stdout}${installed.stderr}`).toBe(0);
+    }
+    const lines = readFileSync(debian.outside('etc/sysconfig/kcare/kcare.conf'), 'utf8').split('\n');
+    // The second run finds the key there.
+    expect(lines.filter((line) => line.startsWith('PATCH_SERVER'))).toEqual([
+      'PATCH_SERVER=https://patches.example.org/a',
+    ]);
     expect(await debian.run(['kcarectl', '--version'])).toMatchObject({ stdout: '1.0\n' });
     expect((await debian.run(['dpkg', '-P', 'kernelcare'])).exitCode).toBe(0);
   } finally {
