@@ -184,6 +184,7 @@ export class Newcomers {
 
   private settle(pid: number, outcome: ProcessOutcome | undefined): void {
     this.returns.delete(pid);
+    this.expected.delete(pid);
     this.work.settled(pid, outcome);
   }
 }

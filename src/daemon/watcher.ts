@@ -21,6 +21,8 @@ const lookMs = 50;
 /** Without events of the host. */
 const sweepMs = 10_000;
 const noteMs = 1_000;
+/** Processes that were left behind, and are heard of again when that is over. */
+const mostNoted = 4096;
 
 interface Active {
   readonly standing: Extract<Standing, { isOn: true }>;
@@ -53,6 +55,7 @@ export class Watcher {
     (buildIds) => this.fetch(buildIds),
     (pids) => this.active?.newcomers.add(pids),
   );
+  /** Processes of which it was noted that they were left behind. */
   private readonly noted = new Set<number>();
   private toNote: ProcessOutcome[] = [];
   private noteTimer: NodeJS.Timeout | undefined;
@@ -249,11 +252,19 @@ export class Watcher {
     // Who cannot be looked at by root cannot be told from one that needs nothing.
     if (isLeft && outcome.result !== 'unreadable') {
       this.counts.left++;
-      this.noted.add(pid);
+      this.remember(pid);
       const { comm, result, error } = outcome;
       this.agent.logger.warn({ target: pid, comm, outcome: result, error: error?.toJSON() }, 'new process');
       this.note(outcome);
     } else if (outcome && this.noted.delete(pid)) this.note(outcome);
+  }
+
+  /** Most of them end without a word: the oldest are forgotten. */
+  private remember(pid: number): void {
+    this.noted.delete(pid);
+    this.noted.add(pid);
+    const [oldest] = this.noted;
+    if (this.noted.size > mostNoted && oldest !== undefined) this.noted.delete(oldest);
   }
 
   private note(outcome: ProcessOutcome): void {
