@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <mutex>
 #include <string>
 
@@ -24,6 +25,9 @@ constexpr pid_t most_new_ids = 2000;
 /// Beyond this the count of process ids may have begun anew.
 constexpr std::int64_t look_lifetime_ms = 1000;
 
+/// A process that is younger was made within the present count of process ids.
+constexpr std::int64_t youth_ms = 1000;
+
 /// Requests come one after the other, but each from a thread of its own.
 struct EarlierLooks {
   std::mutex mutex;
@@ -34,6 +38,12 @@ struct EarlierLooks {
   /// Made for the second target in a row, and for those that follow.
   std::optional<MemoryCensus> census;
 };
+
+std::int64_t since_boot_ms() {
+  timespec now{};
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  return static_cast<std::int64_t>(now.tv_sec) * 1000 + now.tv_nsec / 1'000'000;
+}
 
 EarlierLooks& earlier_looks() {
   static EarlierLooks looks;
@@ -54,8 +64,9 @@ std::optional<pid_t> MemorySharers::find() {
     last_given_ = earlier.last_given;
     return find_new();
   }
-  const bool is_first_target = earlier.expires.passed();
-  const std::optional<pid_t> sharer = is_first_target ? look_at_all() : look_by_census(earlier.census);
+  const std::optional<pid_t> sharer = is_first_of_its_memory()   ? look_at_younger()
+                                      : earlier.expires.passed() ? look_at_all()
+                                                                 : look_by_census(earlier.census);
   if (!sharer && last_given_) {
     earlier.pid = pid_;
     earlier.last_given = *last_given_;
@@ -79,6 +90,17 @@ std::optional<pid_t> MemorySharers::look_by_census(std::optional<MemoryCensus>& 
   if (const std::optional<pid_t> sharer = find_among(*companions))
     return sharer;
   last_given_ = census->last_given();
+  return find_new();
+}
+
+/// Whether whoever shares the memory was made after the target, and has a higher process id.
+bool MemorySharers::is_first_of_its_memory() const {
+  const std::optional<TaskOrigin> origin = read_task_origin(pid_, pid_);
+  return origin && origin->has_executed && since_boot_ms() - origin->started_ms < youth_ms;
+}
+
+std::optional<pid_t> MemorySharers::look_at_younger() {
+  last_given_ = pid_;
   return find_new();
 }
 

@@ -18,8 +18,9 @@ class MemorySharers {
 public:
   explicit MemorySharers(pid_t pid) : pid_(pid) {}
 
-  /// Looks at all processes: for the first target of a run directly, for the others by a census. Once more
-  /// for the same process only at what was created since, because memory is shared from birth or not at all.
+  /// Looks at all processes: for the first target of a run directly, for the others by a census. For a young
+  /// program, and once more for the same process, only at what was created since, because memory is shared
+  /// from birth or not at all.
   /// Throws TargetGone; EngineError when the kernel does not tell.
   std::optional<pid_t> find();
   /// As `find`, but looks only at what was created since the look before: for the time when threads stand.
@@ -28,6 +29,8 @@ public:
   static std::string reason(pid_t pid, pid_t sharer);
 
 private:
+  bool is_first_of_its_memory() const;
+  std::optional<pid_t> look_at_younger();
   std::optional<pid_t> look_at_all();
   std::optional<pid_t> look_by_census(std::optional<MemoryCensus>& census);
   std::optional<pid_t> find_among(const std::vector<pid_t>& candidates) const;

@@ -12,11 +12,20 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <sstream>
 #include <string>
+#include <thread>
 
 namespace kcare {
 
 namespace {
+
+/// PF_FORKNOEXEC of the kernel's linux/sched.h, among the flags of proc(5).
+constexpr std::uint64_t forked_without_exec = 0x40;
+/// Fields of a stat file, counted from the state, which is the first one behind the name.
+constexpr int flags_field = 6;
+constexpr int start_field = 19;
+constexpr std::uint64_t most_ticks = 1ULL << 50;
 
 std::string task_path(pid_t pid, pid_t tid, const char* name) {
   return "/proc/" + std::to_string(pid) + "/task/" + std::to_string(tid) + "/" + name;
@@ -46,6 +55,20 @@ const char* status_field(const std::string& content, const char* name) {
 std::uint64_t status_number(const std::string& content, const char* name, int base) {
   const char* text = status_field(content, name);
   return text == nullptr ? 0 : std::strtoull(text, nullptr, base);
+}
+
+/// A thread executes nothing itself, so the flag of this one has to be set.
+bool tells_of_executions() {
+  static const bool tells = [] {
+    std::string content;
+    std::optional<TaskOrigin> own;
+    std::thread([&] {
+      if (read_small_file(task_path(getpid(), gettid(), "stat"), content))
+        own = parse_task_origin(content);
+    }).join();
+    return own && !own->has_executed;
+  }();
+  return tells;
 }
 
 } // namespace
@@ -124,6 +147,34 @@ pid_t task_with_memory(pid_t pid) {
     if (has_memory(pid, tid))
       return tid;
   throw TargetGone();
+}
+
+std::optional<TaskOrigin> parse_task_origin(const std::string& content) {
+  const std::size_t name_end = content.rfind(')');
+  if (name_end == std::string::npos)
+    return std::nullopt;
+  TaskOrigin origin;
+  std::istringstream fields(content.substr(name_end + 1));
+  std::string field;
+  for (int index = 0; fields >> field; index++) {
+    const std::uint64_t number = std::strtoull(field.c_str(), nullptr, 10);
+    if (index == flags_field)
+      origin.has_executed = (number & forked_without_exec) == 0;
+    if (index != start_field)
+      continue;
+    // Not beyond the years that fit.
+    const auto ticks = static_cast<std::int64_t>(std::min(number, most_ticks));
+    origin.started_ms = ticks * 1000 / sysconf(_SC_CLK_TCK);
+    return origin;
+  }
+  return std::nullopt;
+}
+
+std::optional<TaskOrigin> read_task_origin(pid_t pid, pid_t tid) {
+  std::string content;
+  if (!tells_of_executions() || !read_small_file(task_path(pid, tid, "stat"), content))
+    return std::nullopt;
+  return parse_task_origin(content);
 }
 
 bool read_task_status(pid_t pid, pid_t tid, TaskStatus& status) {

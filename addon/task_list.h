@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,14 @@ struct TaskStatus {
   std::uint64_t caught = 0;
 };
 
+/// How a task came to be.
+struct TaskOrigin {
+  /// It executed a program itself, so its memory is no older than it is.
+  bool has_executed = false;
+  /// Since boot.
+  std::int64_t started_ms = 0;
+};
+
 /// The process or thread ids that a directory of /proc lists; empty when it is gone.
 std::vector<pid_t> list_ids(const std::string& path);
 /// Thread ids only, main thread first; empty when the process is gone.
@@ -52,6 +61,10 @@ pid_t task_with_memory(pid_t pid);
 TaskStatus parse_task_status(const std::string& content);
 /// Of the text of a stat file; 'X' when it is damaged.
 char parse_task_state(const std::string& content);
+/// Of the text of a stat file; nothing when it is damaged.
+std::optional<TaskOrigin> parse_task_origin(const std::string& content);
+/// Nothing when the thread is gone, or this kernel does not tell.
+std::optional<TaskOrigin> read_task_origin(pid_t pid, pid_t tid);
 /// False when the thread is gone.
 bool read_task_status(pid_t pid, pid_t tid, TaskStatus& status);
 /// Number of threads, dead ones that nobody has waited for included; one system call; -1 when unknown.

@@ -62,6 +62,17 @@ void wait_until_tracees_are_detached(pid_t tracer) {
     std::this_thread::yield();
 }
 
+/// Each stop of a thread that we trace sends SIGCHLD to this process. Who waits here for children of its own
+/// (libuv does, while there are some) wants to know when they end; to wake it for every stop takes longer
+/// than the stop. Set anew for each request, because it may have been replaced.
+void want_no_signals_of_stops() {
+  struct sigaction action {};
+  if (sigaction(SIGCHLD, nullptr, &action) != 0 || (action.sa_flags & SA_NOCLDSTOP) != 0)
+    return;
+  action.sa_flags |= SA_NOCLDSTOP;
+  sigaction(SIGCHLD, &action, nullptr);
+}
+
 /// Blocks all signals, so that a new thread inherits that: handlers of this process run elsewhere.
 class SignalsBlocked {
 public:
@@ -82,6 +93,7 @@ private:
 
 void TracerThread::run(const std::function<void(const Ask&)>& work) {
   const Guarded guarded;
+  want_no_signals_of_stops();
   Rendezvous meeting;
   const auto body = [&meeting, &work] {
     prctl(PR_SET_TIMERSLACK, 1);

@@ -18,7 +18,7 @@ import type { Patch } from '../patchfile/index.js';
 import { ProcessMemory, readMaps, type MappedObject } from '../proc/index.js';
 import { checkReach, isInPlace, isPrivateCode, isSpent } from './image-check.js';
 import { waitUntilAlone } from './alone.js';
-import { findImages } from './images.js';
+import { findImages, mayHoldImage } from './images.js';
 import { commitPlan } from './commit.js';
 import { IntentJournal } from './intents.js';
 import { requireLoaded } from './loading.js';
@@ -64,9 +64,11 @@ type Objects = TargetReport['objects'];
 
 /** The images in a process, read from its memory. Throws TARGET_GONE, NOT_PERMITTED, HEADER_MALFORMED. */
 export function inspect(pid: number): AppliedImage[] {
+  const maps = readMaps(pid);
+  if (!maps.some(mayHoldImage)) return [];
   const memory = ProcessMemory.open(pid);
   try {
-    return findImages(readMaps(pid), (address, length) => memory.read(address, length)).map(toAppliedImage);
+    return findImages(maps, (address, length) => memory.read(address, length)).map(toAppliedImage);
   } finally {
     memory.close();
   }

@@ -1,4 +1,5 @@
 // One process that has just begun, or has just loaded a library: whether it lacks a patch, and bringing it there.
+import { existsSync } from 'node:fs';
 import { asKcareError } from '../base/errors.js';
 import { inspect, type PatchToApply } from '../engine/index.js';
 import type { Blacklist } from './blacklist.js';
@@ -29,6 +30,8 @@ export function lookAtNewcomer(
   pid: number,
   { levels, blacklist, outcomes }: NewcomerRules,
 ): Newcomer | undefined {
+  // In a storm of short processes most are gone by now; to be told so by an exception takes long.
+  if (!existsSync(`/proc/${pid}`)) return undefined;
   const { processes, unreadable } = discover({
     pids: [pid],
     blacklist,
@@ -39,7 +42,7 @@ export function lookAtNewcomer(
   if (unread && unread.error.code !== 'TARGET_GONE') throw unread.error;
   if (!process) return undefined;
   if (process.blacklisted || outcomes.get(pid)?.result === 'unloaded') return { process, lacking: [] };
-  const present = inspectLiving(pid);
+  const present = process.mayHoldImages ? inspectLiving(pid) : [];
   const lacking = new Set(process.objects.map(({ buildId }) => buildId));
   for (const { buildId, state, level } of present)
     if (state === 'active' && level >= (levels.get(buildId) ?? 0)) lacking.delete(buildId);

@@ -29,7 +29,7 @@ export class ProcessMemory {
   read(address: RemoteAddress, length: number): Uint8Array {
     if (!Number.isSafeInteger(length) || length < 0 || length > longestRead)
       throw this.unreadable(address, length);
-    const bytes = new Uint8Array(length);
+    const bytes = Buffer.allocUnsafe(length);
     let filled = 0;
     while (filled < length) {
       const count = this.readSome(address, bytes, filled);

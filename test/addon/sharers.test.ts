@@ -44,6 +44,8 @@ describe('a process that shares the memory of the target', () => {
     await expect.poll(() => sharerOf(running)).toBeGreaterThan(0);
     const sharer = sharerOf(running);
     expect(nativeEngine.findMemorySharer(running.pid)).toBe(sharer);
+    // The younger one of the two has executed no program of its own.
+    expect(nativeEngine.findMemorySharer(sharer)).toBe(running.pid);
     const outcome = running.commit(true);
     expect(outcome).toMatchObject({ outcome: 'busy', statistics: { threads: 0 } });
     expect(outcome).toHaveProperty('reason', expect.stringContaining(`process ${sharer} shares the memory`));
