@@ -95,7 +95,7 @@ export function kcarectlProgram(version: string): Command {
     )
     .option(
       '--output <PATH>',
-      'With --lib-symbols: the directory for the files (default: this one). With --vex, --oval and --metrics: the file to write, as a whole or not at all, instead of printing.',
+      'With --lib-symbols: the directory for the files (default: this one). With --vex, --oval and --metrics: the file to write, as a whole or not at all, instead of printing; a device or pipe is written to.',
     )
     .option(
       '--userspace-update [PATCHES]',

@@ -3,10 +3,10 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { version } from '../agent/version.js';
-import { KcareError, namingFullDisk } from '../base/errors.js';
-import { writeAtomically } from '../base/safe-files.js';
+import { KcareError } from '../base/errors.js';
 import { readPatch } from '../patchfile/index.js';
 import { ovalDocument, ovalFileName, type FixedPackage } from '../scanner/oval.js';
+import { writeOutput } from './output-file.js';
 
 interface OvalFlags {
   readonly feed?: string;
@@ -55,7 +55,7 @@ async function runOval(files: string[], flags: OvalFlags): Promise<void> {
     process.stdout.write(document.xml);
     return;
   }
-  await namingFullDisk(output, () => writeAtomically(output, Buffer.from(document.xml)));
+  await writeOutput(output, document.xml);
   const { definitions, leftOut } = document;
   process.stdout.write(
     flags.json

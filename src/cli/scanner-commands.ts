@@ -1,8 +1,6 @@
 // What kcarectl tells scanners, monitoring and support: --lib-cvelist, --vex, --oval, --metrics, --doctor.
-import { resolve } from 'node:path';
 import { openAgent, version, type Agent } from '../agent/index.js';
-import { asKcareError, exitCodes, namingFullDisk, type KcareError } from '../base/errors.js';
-import { writeAtomically } from '../base/safe-files.js';
+import { asKcareError, exitCodes, type KcareError } from '../base/errors.js';
 import { visibleLines } from '../base/visible.js';
 import {
   cveListReport,
@@ -22,6 +20,7 @@ import {
   type HostTruth,
 } from '../scanner/index.js';
 import type { KcarectlOptions, ReportKind } from './kcarectl-options.js';
+import { writeOutput } from './output-file.js';
 import { printJson, printLine, printWarnings } from './print.js';
 
 export async function runReport(kind: ReportKind, options: KcarectlOptions): Promise<number> {
@@ -120,10 +119,10 @@ async function runDoctor({ root, json }: KcarectlOptions): Promise<number> {
   return failure ? failure.exitCode : exitCodes.done;
 }
 
-/** Prints a document, or writes it to the file of --output so that a reader finds the old one or the whole new one. */
+/** Prints a document, or writes it to the file of --output. */
 export async function deliver(document: string, { output }: { readonly output?: string }): Promise<void> {
   if (output === undefined) process.stdout.write(document);
-  else await namingFullDisk(output, () => writeAtomically(resolve(output), Buffer.from(document)));
+  else await writeOutput(output, document);
 }
 
 const mostNamed = 3;

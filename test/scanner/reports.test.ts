@@ -1,9 +1,10 @@
 // OpenVEX and metrics about real processes, checked by the rules of their formats and by a parser that others wrote.
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, lstatSync, readFileSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Inhabitant } from '../../fixtures/support/small-host.js';
+import { packageRoot } from '../../src/base/package-root.js';
 import type { VexDocument, VexStatement } from '../../src/scanner/index.js';
 import { AnswersHost, fixing } from './answers-host.js';
 
@@ -137,6 +138,23 @@ describe('kcarectl --vex', () => {
     expectOpenVex(JSON.parse(readFileSync(file, 'utf8')) as Record<string, unknown>);
     expect(readdirSync(directory)).toEqual(['vex.json']);
     expect((await host.kcarectl('--vex', '--output', join(file, 'below'))).exitCode).toBe(1);
+    expect(await host.kcarectl('--vex', '--output', directory)).toMatchObject({
+      exitCode: 64,
+      stderr: expect.stringContaining('directory') as string,
+    });
+  });
+
+  it('never replaces a device or a pipe by a file', async () => {
+    const device = join(host.world.directory, 'null');
+    execFileSync('mknod', [device, 'c', '1', '3']);
+    expect((await host.kcarectl('--vex', '--output', device)).exitCode).toBe(0);
+    expect(lstatSync(device).isCharacterDevice()).toBe(true);
+    const pipe = join(host.world.directory, 'pipe');
+    const script = 'mkfifo "$0" && { cat "$0" & } && "$@" --vex --output "$0" && wait';
+    const kcarectl = [join(packageRoot(), 'bin', 'kcarectl'), '--root', host.agent.root];
+    const { stdout } = await host.small.run('sh', ['-c', script, pipe, ...kcarectl]);
+    expectOpenVex(JSON.parse(stdout) as Record<string, unknown>);
+    expect(lstatSync(pipe).isFIFO()).toBe(true);
   });
 });
 
