@@ -6,6 +6,8 @@ export interface ProcessLock {
   readonly file: number;
   /** Which byte of the file stands for the process. */
   readonly byte: number;
+  /** Of a container, where anybody may hold it. */
+  readonly isInside: boolean;
 }
 
 /** open(2), x86-64 and most others; Node.js does not name it. */
@@ -36,7 +38,7 @@ export function lockInContainer(pid: number): ProcessLock | undefined {
     }
     const found = open(`/proc/self/fd/${directory}/${lockFile}`, pathOnly | constants.O_NOFOLLOW);
     if (!fstatSync(found).isFile()) return undefined;
-    return { file: openSync(`/proc/self/fd/${found}`, constants.O_RDWR), byte };
+    return { file: openSync(`/proc/self/fd/${found}`, constants.O_RDWR), byte, isInside: true };
   } catch {
     // What cannot be opened, no kcare inside can use either.
     return undefined;

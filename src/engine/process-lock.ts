@@ -12,6 +12,8 @@ const suffix = '.lock';
 const retryMs = 2;
 /** Another patcher is done with a process within milliseconds, unless it waits for a busy thread. */
 const shortestWaitMs = 500;
+/** Whoever is inside of a container can hold up its own processes, but not those that wait behind them. */
+const shortestWaitInsideMs = 50;
 
 /**
  * Runs `action` while no other patcher with the same journal works on `pid`, nor one inside of the container of `pid`;
@@ -26,8 +28,8 @@ export async function withProcessLock<Result>(
 ): Promise<Result> {
   const locks = openProcessLocks(pid, resolve(directory ?? defaultIntentDirectory()));
   try {
-    const deadline = performance.now() + Math.max(waitMs, shortestWaitMs);
-    for (const { file, byte } of locks) {
+    for (const { file, byte, isInside } of locks) {
+      const deadline = performance.now() + Math.max(waitMs, isInside ? shortestWaitInsideMs : shortestWaitMs);
       while (!lockByte(file, byte, true)) {
         if (performance.now() > deadline)
           throw new KcareError('TARGET_BUSY', `process ${pid}: another patcher works on it`, { pid });
@@ -45,7 +47,7 @@ export async function withProcessLock<Result>(
 function openProcessLocks(pid: number, directory: string): ProcessLock[] {
   const inside = lockInContainer(pid);
   const file = openLocks(directory);
-  const own = file === undefined ? [] : [{ file, byte: pid }];
+  const own = file === undefined ? [] : [{ file, byte: pid, isInside: false }];
   if (inside === undefined) return own;
   // Some mounts of its own, and /run is that of the host: one lock cannot be taken twice.
   if (file === undefined || !isSameFile(inside.file, file)) return [...own, inside];
