@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { lockByte } from '../addon/host.js';
 import { KcareError } from '../base/errors.js';
 import { lockInContainer, type ProcessLock } from './container-lock.js';
+import { openMemory, readStatus } from '../proc/index.js';
 import { defaultIntentDirectory } from './intents.js';
 
 /** Beside the journal's directory, which holds intents and nothing else. */
@@ -12,13 +13,13 @@ const suffix = '.lock';
 const retryMs = 2;
 /** Another patcher is done with a process within milliseconds, unless it waits for a busy thread. */
 const shortestWaitMs = 500;
-/** Whoever is inside of a container can hold up its own processes, but not those that wait behind them. */
-const shortestWaitInsideMs = 50;
+/** Its owner, or whoever is inside of its container, can hold up a process, but not those that wait behind it. */
+const shortestForeignWaitMs = 50;
 
 /**
- * Runs `action` while no other patcher with the same journal works on `pid`, nor one inside of the container of `pid`;
- * the kernel ends the locks with their holder. Without a journal's directory nobody has anything begun. Throws
- * TARGET_BUSY, TARGET_GONE.
+ * Runs `action` while no other patcher works on `pid`: none that sees the process in the same /proc, whoever runs it and
+ * whatever journal it has; none with the same journal; and none inside of the container of `pid`. The kernel ends the
+ * locks with their holder. Throws TARGET_BUSY, TARGET_GONE, NOT_PERMITTED.
  */
 export async function withProcessLock<Result>(
   pid: number,
@@ -28,9 +29,10 @@ export async function withProcessLock<Result>(
 ): Promise<Result> {
   const locks = openProcessLocks(pid, resolve(directory ?? defaultIntentDirectory()));
   try {
+    let deadline: number | undefined;
     for (const { file, byte, isInside } of locks) {
-      const deadline = performance.now() + Math.max(waitMs, isInside ? shortestWaitInsideMs : shortestWaitMs);
       while (!lockByte(file, byte, true)) {
+        deadline ??= performance.now() + Math.max(waitMs, shortestWait(pid, isInside));
         if (performance.now() > deadline)
           throw new KcareError('TARGET_BUSY', `process ${pid}: another patcher works on it`, { pid });
         await sleep(retryMs);
@@ -43,16 +45,29 @@ export async function withProcessLock<Result>(
   }
 }
 
-/** Our own first: whoever is inside takes only the other. */
+function shortestWait(pid: number, isInside: boolean): number {
+  const isForeign = isInside || readStatus(pid).uid !== process.geteuid?.();
+  return isForeign ? shortestForeignWaitMs : shortestWaitMs;
+}
+
+/** In the same order for all. Whoever is inside of a container takes locks of its own /proc and journal only. */
 function openProcessLocks(pid: number, directory: string): ProcessLock[] {
-  const inside = lockInContainer(pid);
-  const file = openLocks(directory);
-  const own = file === undefined ? [] : [{ file, byte: pid, isInside: false }];
-  if (inside === undefined) return own;
-  // Some mounts of its own, and /run is that of the host: one lock cannot be taken twice.
-  if (file === undefined || !isSameFile(inside.file, file)) return [...own, inside];
-  closeSync(inside.file);
-  return own;
+  const locks: ProcessLock[] = [];
+  try {
+    // Open to those alone who may change the process; of one process, all descriptors share their locks.
+    locks.push({ file: openMemory(pid, 'r+'), byte: 0, isInside: false });
+    const own = openLocks(directory);
+    if (own !== undefined) locks.push({ file: own, byte: pid, isInside: false });
+    const inside = lockInContainer(pid);
+    if (inside === undefined) return locks;
+    // Some mounts of its own, and /run is that of the host: one lock cannot be taken twice.
+    if (own !== undefined && isSameFile(inside.file, own)) closeSync(inside.file);
+    else locks.push(inside);
+    return locks;
+  } catch (error) {
+    for (const { file } of locks) closeSync(file);
+    throw error;
+  }
 }
 
 function isSameFile(one: number, other: number): boolean {

@@ -8,5 +8,5 @@ export { readMaps, parseMaps, type Mapping } from './maps.js';
 export { readStatus, parseStatus, type ProcessStatus } from './status.js';
 export { listProcesses, listThreads, readStartDate, readStartTime } from './processes.js';
 export { memoryDirectory, readCommand, readProcessFile, readProcessLink } from './files.js';
-export { ProcessMemory } from './memory.js';
+export { openMemory, ProcessMemory } from './memory.js';
 export { mappedObjects, type MappedObject } from './objects.js';

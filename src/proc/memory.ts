@@ -9,6 +9,15 @@ const highestPosition = 2n ** 63n - 1n;
 /** No caller needs more at once; lengths that a process writes into its tables may be any number. */
 const longestRead = 128 * 1024 * 1024;
 
+/** A descriptor of the memory of a process, which the caller closes. Throws TARGET_GONE, NOT_PERMITTED. */
+export function openMemory(pid: number, flags: 'r' | 'r+'): number {
+  try {
+    return openSync(`/proc/${memoryDirectory(pid)}/mem`, flags);
+  } catch (thrown) {
+    throw processFailure(pid, thrown);
+  }
+}
+
 /** An open view of one process's memory. It stays with the program that ran at `open`: after exec, reads say TARGET_GONE. */
 export class ProcessMemory {
   private constructor(
@@ -18,11 +27,7 @@ export class ProcessMemory {
 
   /** The inverse is {@link close}. Throws TARGET_GONE, NOT_PERMITTED. */
   static open(pid: number, flags: 'r' | 'r+' = 'r'): ProcessMemory {
-    try {
-      return new ProcessMemory(pid, openSync(`/proc/${memoryDirectory(pid)}/mem`, flags));
-    } catch (thrown) {
-      throw processFailure(pid, thrown);
-    }
+    return new ProcessMemory(pid, openMemory(pid, flags));
   }
 
   /** Exactly `length` bytes, or TARGET_MEMORY; TARGET_GONE when the process ended. */
