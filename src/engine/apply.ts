@@ -252,6 +252,8 @@ async function reported(
         withTarget(pid, journal, (target) => attempt(target, settle)),
       );
     };
+    // So that there are locks for whoever comes from outside of a container. What is in the way is said when it is needed.
+    if (!options.dryRun) await journal.prepare().catch(() => undefined);
     const result = options.dryRun
       ? await work()
       : await withProcessLock(pid, options.intentDirectory, options.waitMs, work);
