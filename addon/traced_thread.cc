@@ -60,11 +60,14 @@ TracedThread::TracedThread(pid_t pid, pid_t tid) : pid_(pid), tid_(tid), interru
 
 std::unique_ptr<TracedThread> TracedThread::seize(pid_t pid, pid_t tid, SeizeOptions options) {
   std::unique_ptr<TracedThread> thread(new TracedThread(pid, tid));
-  const int error = ptrace_requests::seize(tid, options.trace_clones, options.suspend_seccomp);
+  int error = ptrace_requests::seize(tid, options.trace_clones, options.suspend_seccomp);
+  TaskStatus status;
+  // A tracer that has left since is no reason to give up.
+  if (error == EPERM && read_task_status(pid, tid, status) && status.tracer == 0)
+    error = ptrace_requests::seize(tid, options.trace_clones, options.suspend_seccomp);
   if (error == 0)
     return thread;
   thread->phase_ = Phase::gone;
-  TaskStatus status;
   const char state = task_state(pid, tid);
   if (error == ESRCH || !read_task_status(pid, tid, status) || Task{tid, state}.is_dead())
     return nullptr;

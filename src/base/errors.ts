@@ -28,7 +28,11 @@ const { failed, refused } = exitCodes;
 export const errorTable = {
   INTERNAL: { exit: failed, http: 500, hint: 'This is a defect of kcare; please report it with the log.' },
   USAGE: { exit: exitCodes.usage, http: 400, hint: 'See --help.' },
-  NOT_PERMITTED: { exit: failed, http: 403, hint: 'Run as root, or as the owner of the target process.' },
+  NOT_PERMITTED: {
+    exit: failed,
+    http: 403,
+    hint: 'Run as root, which needs CAP_SYS_PTRACE in a container, or as the owner of the target process.',
+  },
   NO_SPACE: { exit: failed, http: 507, hint: 'Free some disk space and run the command again.' },
   READ_ONLY: {
     exit: failed,
@@ -115,7 +119,7 @@ export const errorTable = {
   FEED_UNTRUSTED: {
     exit: refused,
     http: 403,
-    hint: 'Import the key of the feed with kcarectl --import-key PATH, after checking its fingerprint.',
+    hint: 'Import the key of the feed with kcarectl --import-key PATH, after checking its fingerprint; if it is imported, check the clock of this host.',
   },
   FEED_EXPIRED: {
     exit: refused,
