@@ -95,7 +95,6 @@ kcare-build kernel --diff fix.patch --kernel $(uname -r) --output /root/patches
   A fix of your own for the kernel that runs.`,
 };
 
-/** One for each option, unlike lists, which would take the recipe for one of theirs. */
 function level(text: string): number {
   if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('It is not a level from 1 to 999999999.');
   return Number(text);

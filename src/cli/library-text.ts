@@ -117,7 +117,8 @@ function dryRunVerb(outcome: ProcessOutcome): string {
   }
 }
 
-function named({ pid, comm, container }: ProcessOutcome): string {
+/** A process as people read of it. */
+export function named({ pid, comm, container }: Pick<ProcessOutcome, 'pid' | 'comm' | 'container'>): string {
   return `Process ${pid} (${comm === '' ? '?' : comm})${container === undefined ? '' : ` in container ${container}`}`;
 }
 

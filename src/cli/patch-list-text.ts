@@ -1,12 +1,12 @@
 // What `kcarectl info` says to people.
 import type { PatchList } from '../agent/index.js';
+import { named } from './library-text.js';
 
 /** The lines to print, without line ends. */
 export function patchListText({ result, errors = [] }: PatchList): string[] {
-  const named = (pid: number, comm: string): string => `Process ${pid} (${comm === '' ? '?' : comm})`;
-  const lines = result.flatMap(({ pid, comm, container, objects }) => [
-    `${named(pid, comm)}${container === undefined ? '' : ` in container ${container}`}`,
-    ...objects.flatMap((object) => [
+  const lines = result.flatMap((process) => [
+    named(process),
+    ...process.objects.flatMap((object) => [
       `  ${object.name}, build-id ${object.buildid}: level ${object.patchlvl} of ${object.patchset}, ${object.state}`,
       ...(object.description === '' ? [] : [`    ${object.description}`]),
       ...object.patches.map(({ cve }) => `    fixes ${cve}`),
@@ -14,5 +14,5 @@ export function patchListText({ result, errors = [] }: PatchList): string[] {
     ]),
   ]);
   if (lines.length === 0 && errors.length === 0) return ['No process is patched.'];
-  return [...lines, ...errors.map(({ pid, comm, error }) => `${named(pid, comm)}: ${error.message}`)];
+  return [...lines, ...errors.map((failed) => `${named(failed)}: ${failed.error.message}`)];
 }

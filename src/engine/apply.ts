@@ -64,11 +64,11 @@ type Objects = TargetReport['objects'];
 
 /** The images in a process, read from its memory. Throws TARGET_GONE, NOT_PERMITTED, HEADER_MALFORMED. */
 export function inspect(pid: number): AppliedImage[] {
-  const maps = readMaps(pid);
-  if (!maps.some(mayHoldImage)) return [];
+  if (!readMaps(pid).some(mayHoldImage)) return [];
+  // Opened first: should the process execute another program meanwhile, reads fail.
   const memory = ProcessMemory.open(pid);
   try {
-    return findImages(maps, (address, length) => memory.read(address, length)).map(toAppliedImage);
+    return findImages(readMaps(pid), (address, length) => memory.read(address, length)).map(toAppliedImage);
   } finally {
     memory.close();
   }

@@ -1,6 +1,5 @@
 // Public face of the engine: one target at a time. Importable as "kcare/engine"; docs/library.md has an example.
 export { apply, finishInterrupted, inspect, unload } from './apply.js';
-export { mayHoldImage } from './images.js';
 export { tryGate, withGateClosed } from './process-lock.js';
 export { interruptedProcesses } from './unfinished.js';
 export type * from './report.js';

@@ -54,7 +54,7 @@ function shortestWait(pid: number, isInside: boolean): number {
 function openProcessLocks(pid: number, directory: string): ProcessLock[] {
   const locks: ProcessLock[] = [];
   try {
-    // Open to those alone who may change the process; of one process, all descriptors share their locks.
+    // Only those can open it who may change the process, and all of them meet at it.
     locks.push({ file: openMemory(pid, 'r+'), byte: 0, isInside: false });
     const own = openLocks(directory);
     if (own !== undefined) locks.push({ file: own, byte: pid, isInside: false });

@@ -1,12 +1,10 @@
 // Finds the processes that map given objects, and says of each whether it may be patched.
 import { asKcareError, KcareError } from '../base/errors.js';
-import { mayHoldImage } from '../engine/index.js';
 import {
   listProcesses,
   mappedObjects,
   readCommand,
   readExecutable,
-  readMaps,
   type MappedObject,
 } from '../proc/index.js';
 import { Blacklist, type BlacklistRule } from './blacklist.js';
@@ -19,8 +17,6 @@ export interface HostProcess {
   /** Path of the program in its own mount namespace; "" when unknown. */
   readonly executable: string;
   readonly objects: readonly MappedObject[];
-  /** Whether some memory of the process looks as if kcare had mapped it. */
-  readonly mayHoldImages: boolean;
   /** Set when the blacklist forbids touching the process. */
   readonly blacklisted?: BlacklistRule;
 }
@@ -75,22 +71,13 @@ export function chosenPids(pids: readonly number[] | undefined): number[] {
 
 function examine(pid: number, options: DiscoverOptions): HostProcess | undefined {
   const { wanted } = options;
-  const maps = readMaps(pid);
-  const objects = mappedObjects(pid, undefined, maps).filter(
+  const objects = mappedObjects(pid).filter(
     (object) => object.executable && object.buildId !== '' && (!wanted || wanted(object.buildId)),
   );
   if (objects.length === 0) return undefined;
   const executable = executableOf(pid);
   const blacklisted = options.blacklist?.match(executable);
-  const mayHoldImages = maps.some(mayHoldImage);
-  return {
-    pid,
-    comm: commandOf(pid),
-    executable,
-    objects,
-    mayHoldImages,
-    ...(blacklisted && { blacklisted }),
-  };
+  return { pid, comm: commandOf(pid), executable, objects, ...(blacklisted && { blacklisted }) };
 }
 
 /** Path of the program in its own mount namespace, also when its file was deleted; "" when the process is gone. */

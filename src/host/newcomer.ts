@@ -42,7 +42,7 @@ export function lookAtNewcomer(
   if (unread && unread.error.code !== 'TARGET_GONE') throw unread.error;
   if (!process) return undefined;
   if (process.blacklisted || outcomes.get(pid)?.result === 'unloaded') return { process, lacking: [] };
-  const present = process.mayHoldImages ? inspectLiving(pid) : [];
+  const present = inspectLiving(pid);
   const lacking = new Set(process.objects.map(({ buildId }) => buildId));
   for (const { buildId, state, level } of present)
     if (state === 'active' && level >= (levels.get(buildId) ?? 0)) lacking.delete(buildId);

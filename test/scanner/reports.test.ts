@@ -1,6 +1,16 @@
 // OpenVEX and metrics about real processes, checked by the rules of their formats and by a parser that others wrote.
 import { execFileSync } from 'node:child_process';
-import { existsSync, lstatSync, readFileSync, readdirSync, statSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Inhabitant } from '../../fixtures/support/small-host.js';
@@ -144,17 +154,31 @@ describe('kcarectl --vex', () => {
     });
   });
 
-  it('never replaces a device or a pipe by a file', async () => {
+  it('never replaces a device or a pipe by a file, nor follows a link', async () => {
     const device = join(host.world.directory, 'null');
     execFileSync('mknod', [device, 'c', '1', '3']);
     expect((await host.kcarectl('--vex', '--output', device)).exitCode).toBe(0);
     expect(lstatSync(device).isCharacterDevice()).toBe(true);
+    const shared = mkdtempSync('/dev/shm/kcare-test-');
+    const [link, kept] = [join(shared, 'link'), join(shared, 'kept')];
+    writeFileSync(kept, 'as it was');
+    symlinkSync(kept, link);
+    expect((await host.kcarectl('--vex', '--output', link)).exitCode).toBe(0);
+    expect([lstatSync(link).isFile(), readFileSync(kept, 'utf8')]).toEqual([true, 'as it was']);
+    rmSync(shared, { recursive: true });
     const pipe = join(host.world.directory, 'pipe');
     const script = 'mkfifo "$0" && { cat "$0" & } && "$@" --vex --output "$0" && wait';
     const kcarectl = [join(packageRoot(), 'bin', 'kcarectl'), '--root', host.agent.root];
     const { stdout } = await host.small.run('sh', ['-c', script, pipe, ...kcarectl]);
     expectOpenVex(JSON.parse(stdout) as Record<string, unknown>);
     expect(lstatSync(pipe).isFIFO()).toBe(true);
+    const printed = await host.small.run('sh', [
+      '-c',
+      '"$@" --vex --output /dev/stdout | cat',
+      'sh',
+      ...kcarectl,
+    ]);
+    expectOpenVex(JSON.parse(printed.stdout) as Record<string, unknown>);
   });
 });
 
